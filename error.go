@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package waybill
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Code classifies an error for programs. The front ends own the only maps from codes to what their clients see.
+type Code string
+
+// The codes. A code says what was wrong with a request, never how it happened to be found out.
+const (
+	Internal    Code = "internal"    // anything unforeseen; the cause is for the operator's log only
+	Unavailable Code = "unavailable" // a passing failure: the same request may succeed later
+	Forbidden   Code = "forbidden"   // the caller may not do this
+
+	MissingField Code = "missing-field" // Field names what is missing
+
+	InstancesMissing  Code = "instances-missing"
+	InstancesTooMany  Code = "instances-too-many"
+	InstanceNotFound  Code = "instance-not-found"
+	NameTooLong       Code = "name-too-long"
+	NameInvalid       Code = "name-invalid"
+	DirInvalid        Code = "dir-invalid"
+	ContentTooLarge   Code = "content-too-large"
+	ContentUndecoded  Code = "content-undecoded"
+	ContentKind       Code = "content-kind"
+	DescriptionLength Code = "description-length"
+	ModeInvalid       Code = "mode-invalid"
+	OwnerInvalid      Code = "owner-invalid"
+	GroupInvalid      Code = "group-invalid"
+	TimeoutTooLong    Code = "timeout-too-long"
+
+	TagsTooMany     Code = "tags-too-many"
+	TagKeyMissing   Code = "tag-key-missing"
+	TagKeyRepeated  Code = "tag-key-repeated"
+	TagKeyInvalid   Code = "tag-key-invalid"
+	TagValueInvalid Code = "tag-value-invalid"
+
+	ResourceGroupNotFound Code = "resource-group-not-found"
+
+	InstanceNameLength  Code = "instance-name-length"
+	InstanceNamePattern Code = "instance-name-pattern"
+
+	ActivationNotFound    Code = "activation-not-found"
+	ActivationInUse       Code = "activation-in-use"
+	ActivationPrefixLen   Code = "activation-prefix-length"
+	ActivationPrefix      Code = "activation-prefix"
+	ActivationDescription Code = "activation-description"
+	ActivationCount       Code = "activation-count"
+	ActivationTTL         Code = "activation-ttl"
+	ActivationAddresses   Code = "activation-addresses"
+	ActivationQuota       Code = "activation-quota"
+
+	AccountNotFound   Code = "account-not-found"
+	AccessKeyNotFound Code = "access-key-not-found"
+	AccessKeyQuota    Code = "access-key-quota"
+
+	// Enrolment and renewal, answered to agents.
+	EnrolRefused  Code = "enrol-refused"  // the activation does not allow it; Message says why
+	ProofInvalid  Code = "proof-invalid"  // the request was not signed by the key it names
+	NotRegistered Code = "not-registered" // the instance was deregistered or never existed
+	Quarantined   Code = "quarantined"    // two live machines use the same identity
+)
+
+// Error is an error that a caller may see. Message is a sentence safe to show; Err is the cause, for the log.
+type Error struct {
+	Code    Code
+	Field   string // the request field at fault, in the words of this package; empty if none
+	Message string
+	Err     error
+}
+
+// Errorf returns an Error whose message is safe to show to the caller.
+func Errorf(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// Missing returns the Error for an absent required field.
+func Missing(field string) *Error {
+	return &Error{Code: MissingField, Field: field, Message: field + " is required"}
+}
+
+func (e *Error) Error() string {
+	if e.Err != nil {
+		return e.Message + ": " + e.Err.Error()
+	}
+	return e.Message
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// CodeOf returns the code of the first Error in err's chain, and Internal for any other non-nil error.
+func CodeOf(err error) Code {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Code
+	}
+	return Internal
+}

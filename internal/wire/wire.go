@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package wire is the protocol between the server and the native agent: subjects, messages and the capability version.
+// It opens no connection and keeps no state.
+//
+// Messages are CBOR maps with small integer keys. A receiver ignores keys it does not know, so both sides may add
+// fields; a meaning never changes under an old key. docs/agent-protocol.md tells the whole conversation.
+package wire
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// Capability is the version of the protocol this build speaks. An agent tells its own in Hello.
+//
+// History:
+//
+//	1  2026-11-23  first version: hello, beat, bye, pull, deliver, ack, report, probe
+const Capability = 1
+
+// MinCapability is the oldest agent that a delivery may be sent to.
+const MinCapability = 1
+
+// Limits of the protocol, kept by both sides.
+const (
+	MaxMessage   = 1 << 20 // bytes of any message; the bus refuses larger ones
+	MaxPull      = 16      // deliveries in one PullReply
+	MaxPullBytes = 512 << 10
+	MaxOpen      = 256 // delivery IDs in one Beat
+	MaxDetail    = 512 // bytes of a Report's Detail
+)
+
+// Names of the messages from an agent; the last element of their subject.
+const (
+	OpHello  = "hello"
+	OpBeat   = "beat"
+	OpBye    = "bye"
+	OpPull   = "pull"
+	OpAck    = "ack"
+	OpReport = "report"
+	OpAlive  = "alive"
+)
+
+// Names of the messages to an agent.
+const (
+	OpDeliver = "deliver"
+	OpProbe   = "probe"
+)
+
+const (
+	agentPrefix  = "wb.1.agent."
+	serverPrefix = "wb.1.server."
+)
+
+// ToAgent returns the subject of message op to an instance.
+func ToAgent(instance, op string) string { return agentPrefix + instance + "." + op }
+
+// ToServer returns the subject of message op from an instance.
+func ToServer(instance, op string) string { return serverPrefix + instance + "." + op }
+
+// AgentSubjects returns the wildcard of all that an instance may subscribe to, its inboxes included.
+func AgentSubjects(instance string) string { return agentPrefix + instance + ".>" }
+
+// ServerSubjects returns the wildcard of all that an instance may publish to.
+func ServerSubjects(instance string) string { return serverPrefix + instance + ".*" }
+
+// AllToServer is the wildcard that servers subscribe to for message op.
+func AllToServer(op string) string { return serverPrefix + "*." + op }
+
+// AllToAgents is the wildcard of message op to every instance.
+func AllToAgents(op string) string { return agentPrefix + "*." + op }
+
+// InboxPrefix returns the prefix under which an instance receives the replies to its requests.
+func InboxPrefix(instance string) string { return agentPrefix + instance + ".inbox" }
+
+// OwnsReply reports whether an instance may ask for a reply on subject. A server must check it before it replies:
+// otherwise one agent could make it speak to another.
+func OwnsReply(instance, subject string) bool {
+	return strings.HasPrefix(subject, InboxPrefix(instance)+".")
+}
+
+// InstanceOf returns the instance that a subject to the server names. The subject, whose use the bus has authorised, is
+// the only word on who sent a message; payloads are never asked.
+func InstanceOf(subject string) (instance, op string, ok bool) {
+	rest, ok := strings.CutPrefix(subject, serverPrefix)
+	if !ok {
+		return "", "", false
+	}
+	instance, op, ok = strings.Cut(rest, ".")
+	return instance, op, ok && instance != "" && op != "" && !strings.Contains(op, ".")
+}
+
+// Hello is the first message of every connection, and again after each reconnect. It is a request; Welcome answers it.
+type Hello struct {
+	Session      string `cbor:"1,keyasint"` // random, one for each run of the agent
+	Capability   int    `cbor:"2,keyasint"`
+	AgentVersion string `cbor:"3,keyasint"`
+	Hostname     string `cbor:"4,keyasint,omitempty"`
+	MachineID    string `cbor:"5,keyasint,omitempty"`
+	IntranetIP   string `cbor:"6,keyasint,omitempty"`
+	OSType       string `cbor:"7,keyasint,omitempty"`
+	OSVersion    string `cbor:"8,keyasint,omitempty"`
+}
+
+// Welcome answers Hello.
+type Welcome struct {
+	Now        int64  `cbor:"1,keyasint"` // server time, Unix milliseconds
+	BeatMillis int64  `cbor:"2,keyasint"` // how often to beat; the agent adds jitter
+	Refused    string `cbor:"3,keyasint,omitempty"`
+}
+
+// Beat says that the agent lives, and what it is holding, so that the server can repeat what got lost.
+type Beat struct {
+	Session string   `cbor:"1,keyasint"`
+	Open    []string `cbor:"2,keyasint,omitempty"` // deliveries it has and that are not confirmed
+}
+
+// ByeReason says why an agent leaves.
+type ByeReason string
+
+// The reasons of a Bye.
+const (
+	ByeStopped   ByeReason = "stopped"
+	ByeShutDown  ByeReason = "shut-down"
+	ByeUpgrading ByeReason = "upgrading"
+)
+
+// Bye is the last message of an agent that ends in good order. It is a request, so that the agent knows it was heard.
+type Bye struct {
+	Session string    `cbor:"1,keyasint"`
+	Reason  ByeReason `cbor:"2,keyasint"`
+}
+
+// Pull asks for the open deliveries of the instance, oldest first, after the given one.
+type Pull struct {
+	After string `cbor:"1,keyasint,omitempty"`
+}
+
+// PullReply answers Pull.
+type PullReply struct {
+	Deliveries []Deliver `cbor:"1,keyasint"`
+	More       bool      `cbor:"2,keyasint"`
+}
+
+// Deliver asks an agent to place one file. It may come more than once.
+type Deliver struct {
+	Delivery  string `cbor:"1,keyasint"`
+	Sent      int64  `cbor:"2,keyasint"` // server time, Unix milliseconds
+	Deadline  int64  `cbor:"3,keyasint"` // server time, Unix milliseconds
+	Name      string `cbor:"4,keyasint"`
+	TargetDir string `cbor:"5,keyasint"`
+	Content   []byte `cbor:"6,keyasint"`
+	SHA256    []byte `cbor:"7,keyasint"`
+	Owner     string `cbor:"8,keyasint"`
+	Group     string `cbor:"9,keyasint"`
+	Mode      uint32 `cbor:"10,keyasint"` // the twelve permission bits of Unix
+	Overwrite bool   `cbor:"11,keyasint"`
+}
+
+// Ack says that a delivery has been taken up. It is not answered: a lost one only makes Running invisible.
+type Ack struct {
+	Delivery string `cbor:"1,keyasint"`
+	Started  int64  `cbor:"2,keyasint"` // server time as the agent estimates it, Unix milliseconds
+}
+
+// Report tells the outcome of a delivery. It is a request, repeated until Confirm answers it.
+type Report struct {
+	Delivery string `cbor:"1,keyasint"`
+	Cause    string `cbor:"2,keyasint,omitempty"` // a waybill.Cause; empty means success
+	Detail   string `cbor:"3,keyasint,omitempty"` // for people, at most MaxDetail bytes
+	Started  int64  `cbor:"4,keyasint"`           // as in Ack
+	Finished int64  `cbor:"5,keyasint"`           // likewise
+	SHA256   []byte `cbor:"6,keyasint,omitempty"` // of the bytes re-read from the final path; the proof of success
+}
+
+// Confirm answers Report: the outcome is durably stored, the agent may forget it.
+type Confirm struct {
+	Now int64 `cbor:"1,keyasint"` // server time, Unix milliseconds
+}
+
+// Probe asks whoever runs under this identity to say so. Two different answers to one probe prove a clone.
+type Probe struct {
+	Nonce string `cbor:"1,keyasint"`
+}
+
+// Alive answers Probe.
+type Alive struct {
+	Session string `cbor:"1,keyasint"`
+	Nonce   string `cbor:"2,keyasint"`
+}
+
+var (
+	encMode = must(cbor.CoreDetEncOptions().EncMode())
+	decMode = must(cbor.DecOptions{
+		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
+		IndefLength:      cbor.IndefLengthForbidden,
+		TagsMd:           cbor.TagsForbidden,
+		MaxNestedLevels:  8,
+		MaxArrayElements: 1024,
+		MaxMapPairs:      64,
+		UTF8:             cbor.UTF8RejectInvalid,
+	}.DecMode())
+)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err) // options are constants: only a broken program gets here
+	}
+	return v
+}
+
+// Encode returns the bytes of a message.
+func Encode(m any) []byte {
+	b, err := encMode.Marshal(m)
+	if err != nil {
+		panic(fmt.Sprintf("wire: encode %T: %v", m, err)) // our message types always encode
+	}
+	return b
+}
+
+// Decode reads a message into m, a pointer to one of the message types. It refuses trailing bytes, duplicate keys,
+// invalid UTF-8 and messages longer than MaxMessage.
+func Decode(b []byte, m any) error {
+	if len(b) > MaxMessage {
+		return fmt.Errorf("wire: message of %d bytes, at most %d", len(b), MaxMessage)
+	}
+	if err := decMode.Unmarshal(b, m); err != nil {
+		return fmt.Errorf("wire: decode %T: %w", m, err)
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package waybill
+
+import "slices"
+
+// Status is the state of one target.
+//
+//	Pending ──► Running ──► Success | Failed | Invalid | Error | Timeout
+//	   │           └──────► Aborted (deregistered while it worked)
+//	   └──────────────────► any final status
+//
+// Source: design §7 and the state list of DescribeSendFileResults.
+type Status string
+
+// The statuses of a target. The values are stored and shown as they stand.
+const (
+	Pending Status = "Pending" // accepted, not yet acknowledged by the machine
+	Running Status = "Running" // acknowledged by the machine, outcome not yet known
+	Success Status = "Success" // placed, re-read and verified on the machine
+	Failed  Status = "Failed"  // the machine could not write it
+	Invalid Status = "Invalid" // the machine refused what it was asked to write
+	Aborted Status = "Aborted" // it never reached the machine
+	Timeout Status = "Timeout" // acknowledged, not finished by the deadline
+	Errored Status = "Error"   // the agent broke while working on it
+)
+
+// Final reports whether a target in s has ended.
+func (s Status) Final() bool { return s != Pending && s != Running }
+
+// Valid reports whether s is one of the statuses above.
+func (s Status) Valid() bool {
+	switch s {
+	case Pending, Running, Success, Failed, Invalid, Aborted, Timeout, Errored:
+		return true
+	}
+	return false
+}
+
+// moves is the one place that says which change of status is allowed. A final status is left only through the one
+// correction of CanCorrectTo.
+var moves = map[Status][]Status{
+	Pending: {Running, Success, Failed, Invalid, Aborted, Timeout, Errored},
+	Running: {Success, Failed, Invalid, Aborted, Timeout, Errored},
+}
+
+// CanMoveTo reports whether a target in s may become t.
+func (s Status) CanMoveTo(t Status) bool { return slices.Contains(moves[s], t) }
+
+// CanCorrectTo reports whether an ending with status s and cause c, which the server inferred from silence, may be replaced
+// by the machine's own account t of work that ended before the deadline. Each target allows this once: what replaces it
+// is reported, so it is not inferred any more. See docs/decisions/0002-corrections.md.
+func (s Status) CanCorrectTo(c Cause, t Status) bool {
+	return s.Final() && c.Inferred() && slices.Contains([]Status{Success, Failed, Invalid, Errored}, t)
+}
+
+// Counts is how many targets of a delivery are in which class.
+type Counts struct {
+	Pending, Running, Success, Failed int
+}
+
+// Add moves n targets into the class of s; a negative n moves them out.
+func (c *Counts) Add(s Status, n int) {
+	switch s {
+	case Pending:
+		c.Pending += n
+	case Running:
+		c.Running += n
+	case Success:
+		c.Success += n
+	case Failed, Invalid, Aborted, Timeout, Errored:
+		c.Failed += n
+	}
+}
+
+// Overall is the status of a whole delivery.
+type Overall string
+
+// The overall statuses, in the values of the API contract (DescribeSendFileResults, field InvocationStatus).
+const (
+	OverallPending Overall = "Pending"
+	OverallRunning Overall = "Running"
+	OverallSuccess Overall = "Success"
+	OverallFailed  Overall = "Failed"
+	OverallPartial Overall = "PartialFailed"
+)
+
+// Final reports whether no target of the delivery is open any more.
+func (o Overall) Final() bool { return o != OverallPending && o != OverallRunning }
+
+// Valid reports whether o is one of the overall statuses.
+func (o Overall) Valid() bool {
+	switch o {
+	case OverallPending, OverallRunning, OverallSuccess, OverallFailed, OverallPartial:
+		return true
+	}
+	return false
+}
+
+// Aggregate returns the overall status: any Pending, then any Running, then all Success, then all failed kinds, and
+// PartialFailed for a mixture of the two.
+func (c Counts) Aggregate() Overall {
+	switch {
+	case c.Pending > 0:
+		return OverallPending
+	case c.Running > 0:
+		return OverallRunning
+	case c.Failed == 0:
+		return OverallSuccess
+	case c.Success == 0:
+		return OverallFailed
+	}
+	return OverallPartial
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package waybill
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// Tag is a label of a delivery, an instance or an activation.
+type Tag struct {
+	Key, Value string
+}
+
+// Tag limits (SendFile, parameters Tag.N.Key and Tag.N.Value).
+const (
+	maxTags     = 20
+	maxTagKey   = 64
+	maxTagValue = 128
+)
+
+// CheckTags refuses tags beyond the published limits, and repeated keys.
+func CheckTags(tags []Tag) error {
+	if len(tags) > maxTags {
+		return &Error{Code: TagsTooMany, Field: "Tag", Message: fmt.Sprintf("more than %d tags", maxTags)}
+	}
+	seen := make(map[string]bool, len(tags))
+	for _, t := range tags {
+		switch {
+		case t.Key == "":
+			return &Error{Code: TagKeyMissing, Field: "Tag.Key", Message: "a tag has no key"}
+		case utf8.RuneCountInString(t.Key) > maxTagKey || !utf8.ValidString(t.Key) || hasURL(t.Key) ||
+			strings.HasPrefix(t.Key, "acs:") || strings.HasPrefix(t.Key, "aliyun"):
+			return &Error{Code: TagKeyInvalid, Field: "Tag.Key", Message: fmt.Sprintf("tag key %q is not valid", t.Key)}
+		case utf8.RuneCountInString(t.Value) > maxTagValue || !utf8.ValidString(t.Value) || hasURL(t.Value):
+			return &Error{Code: TagValueInvalid, Field: "Tag.Value", Message: fmt.Sprintf("value of tag %q is not valid", t.Key)}
+		case seen[t.Key]:
+			return &Error{Code: TagKeyRepeated, Field: "Tag.Key", Message: fmt.Sprintf("tag key %q is given twice", t.Key)}
+		}
+		seen[t.Key] = true
+	}
+	return nil
+}
+
+func hasURL(s string) bool { return strings.Contains(s, "http://") || strings.Contains(s, "https://") }
