@@ -2,7 +2,12 @@
 
 package waybill
 
-import "slices"
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"time"
+)
 
 // Status is the state of one target.
 //
@@ -111,4 +116,63 @@ func (c Counts) Aggregate() Overall {
 		return OverallFailed
 	}
 	return OverallPartial
+}
+
+// Event is something that happened to a target: the machine acknowledged it or reported its outcome, or the server ended it.
+type Event struct {
+	To       Status
+	Cause    Cause
+	Detail   string
+	Started  time.Time // zero if this event does not tell
+	Finished time.Time // zero unless To is final
+	Reported bool      // told by the machine, not concluded by the server
+	SHA256   []byte    // of a reported Success: of the bytes re-read from the final path
+}
+
+// Terms is what a delivery holds each of its targets to.
+type Terms struct {
+	Deadline time.Time
+	SHA256   [32]byte // of the content
+}
+
+// Apply returns what e makes of t, and whether it changes anything. Events may come twice, late and out of order: what
+// the table of moves does not allow changes nothing. Work that the machine ended after the deadline counts as Timeout
+// whenever the report comes in, and a success that does not prove the right bytes counts as a failed write. Times are clipped to lie between the target's creation and now, because they rest on a
+// machine's estimate of the server's clock.
+func (t Target) Apply(e Event, terms Terms, now time.Time) (Target, bool) {
+	if e.Reported && e.To == Success && !bytes.Equal(e.SHA256, terms.SHA256[:]) {
+		e.To, e.Cause = CauseWriteFailed.Status(), CauseWriteFailed
+		e.Detail = fmt.Sprintf("the agent reported success, but the digest it read back is %x, not %x", e.SHA256, terms.SHA256)
+	}
+	if e.Reported && e.To.Final() && e.Finished.After(terms.Deadline) {
+		e.To, e.Cause = CauseDeadline.Status(), CauseDeadline
+	}
+	if !t.Status.CanMoveTo(e.To) && (!e.Reported || !t.Status.CanCorrectTo(t.Cause, e.To)) {
+		return t, false
+	}
+	t.Status, t.Cause, t.Detail, t.Updated = e.To, e.Cause, e.Detail, now
+	if t.Started.IsZero() && !e.Started.IsZero() {
+		t.Started = clip(e.Started, t.Created, now)
+	}
+	if e.To.Final() {
+		t.Finished = clip(e.Finished, latest(t.Created, t.Started), now)
+	}
+	return t, true
+}
+
+func clip(t, from, to time.Time) time.Time {
+	if t.Before(from) {
+		return from
+	}
+	if t.After(to) {
+		return to
+	}
+	return t
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

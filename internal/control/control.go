@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package control holds the use cases of Waybill: send, describe, enrol, report, sweep. The front ends (internal/api,
+// internal/gateway) only translate between their protocol and the methods of Service.
+//
+// The store is the truth. The bus only carries hints: losing any message costs time, never a delivery.
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/batch"
+	"github.com/openwaybill/waybill/internal/bus"
+	"github.com/openwaybill/waybill/internal/identity"
+	"github.com/openwaybill/waybill/internal/store"
+)
+
+// Config holds the settings of the use cases.
+type Config struct {
+	Regions     []string // region IDs this server answers for; the first is the default
+	Limits      waybill.Limits
+	Activations waybill.ActivationLimits
+	AccessKeys  int // keys of one account
+
+	RetainFor   time.Duration // ended deliveries older than this are removed …
+	RetainCount int           // … and those beyond the newest so many of an account in a region
+
+	Grace time.Duration // how long after its deadline a target may still be told of by a report under way
+
+	Now func() time.Time // nil: time.Now
+}
+
+// DefaultConfig returns the published limits and the retention of the seed (two weeks, 100,000 deliveries).
+func DefaultConfig() Config {
+	return Config{
+		Regions:     []string{"cn-hangzhou"},
+		Limits:      waybill.DefaultLimits(),
+		Activations: waybill.DefaultActivationLimits(),
+		AccessKeys:  20,
+		RetainFor:   14 * 24 * time.Hour,
+		RetainCount: 100_000,
+		Grace:       2 * time.Second,
+	}
+}
+
+// Validate reports every setting that makes no sense.
+func (c *Config) Validate() error {
+	var errs []error
+	if len(c.Regions) == 0 {
+		errs = append(errs, errors.New("at least one region is needed"))
+	}
+	for name, n := range map[string]int{
+		"instances of a delivery": c.Limits.Instances, "content bytes": c.Limits.ContentBytes, "access keys": c.AccessKeys,
+		"instances of an activation": c.Activations.InstanceCount, "activations of a region": c.Activations.PerRegion,
+		"retained deliveries": c.RetainCount,
+	} {
+		if n < 1 {
+			errs = append(errs, fmt.Errorf("the limit of %s is %d, at least 1 is needed", name, n))
+		}
+	}
+	if c.Limits.ContentBytes > maxContent {
+		errs = append(errs, fmt.Errorf("the limit of content bytes is %d, at most %d fit into one message", c.Limits.ContentBytes, maxContent))
+	}
+	if c.Limits.MinTimeout <= 0 || c.Limits.MaxTimeout < c.Limits.MinTimeout {
+		errs = append(errs, fmt.Errorf("timeouts from %s to %s make no sense", c.Limits.MinTimeout, c.Limits.MaxTimeout))
+	}
+	if c.RetainFor < c.Limits.MaxTimeout {
+		errs = append(errs, fmt.Errorf("deliveries are kept for %s, less than the longest timeout %s", c.RetainFor, c.Limits.MaxTimeout))
+	}
+	return errors.Join(errs...)
+}
+
+// maxContent keeps a Deliver message, with its other fields, below wire.MaxMessage.
+const maxContent = 512 << 10
+
+// Service is the use cases. Its methods may be called by any number of goroutines, before and while Run runs; what
+// happens by itself (deadlines, repeats, retention) happens only while Run runs.
+type Service struct {
+	cfg    Config
+	now    func() time.Time
+	store  *store.Store
+	bus    *bus.Bus
+	sealer *identity.Sealer
+	log    *slog.Logger
+
+	ids      identity.DeliveryIDs
+	tokenKey []byte
+	changes  *batch.Group[*change]
+	beats    *batch.Group[beat]
+	beatCame chan struct{} // holds one token while beats wait
+	deadline alarm         // the next deadline of an open target
+	repeats  repeats
+	probes   probes
+	used     sync.Map // access key ID -> time of the last note of its use
+	ended    *prometheus.CounterVec
+	accepted prometheus.Counter
+}
+
+// New returns a Service on an open store and bus. It stores its own secrets on first use of the database.
+func New(ctx context.Context, cfg Config, st *store.Store, b *bus.Bus, sealer *identity.Sealer, reg prometheus.Registerer, log *slog.Logger) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("settings: %w", err)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	s := &Service{
+		cfg: cfg, now: func() time.Time { return cfg.Now().UTC() }, store: st, bus: b, sealer: sealer, log: log,
+		beatCame: make(chan struct{}, 1),
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "waybill_targets_ended_total", Help: "Targets that reached a final status, by status and cause.",
+		}, []string{"status", "cause"}),
+		accepted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "waybill_deliveries_accepted_total", Help: "Deliveries accepted.",
+		}),
+	}
+	s.changes = batch.New(maxChanges, s.applyChanges)
+	s.beats = batch.New(maxChanges, s.takeBeats)
+	s.deadline.init()
+	s.repeats.init()
+	reg.MustRegister(s.ended, s.accepted)
+	var err error
+	s.tokenKey, err = ServerSecret(ctx, st, sealer, "token-key", newTokenKey)
+	return s, err
+}
+
+// Run does what happens by itself until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.Go(func() error { return s.runSweep(ctx) })
+	eg.Go(func() error { return s.runRepeats(ctx) })
+	eg.Go(func() error { return s.runBeats(ctx) })
+	eg.Go(func() error { return s.runRetention(ctx) })
+	return eg.Wait()
+}
+
+// Now is the clock of the service.
+func (s *Service) Now() time.Time { return s.now() }
+
+// Regions returns the region IDs this server answers for; the first is the default.
+func (s *Service) Regions() []string { return s.cfg.Regions }
+
+// The listing words of the root package, for front ends.
+type (
+	Page             = waybill.Page
+	DeliveryFilter   = waybill.DeliveryFilter
+	DeliveryResult   = waybill.DeliveryResult
+	InstanceFilter   = waybill.InstanceFilter
+	ActivationFilter = waybill.ActivationFilter
+)
+
+// Listing is waybill.Listing.
+type Listing[T any] = waybill.Listing[T]

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/store"
+	"github.com/openwaybill/waybill/internal/wire"
+)
+
+// Deliveries returns a page of the caller's deliveries with their content and targets, newest first.
+func (s *Service) Deliveries(ctx context.Context, who waybill.Principal, f DeliveryFilter, p Page) (Listing[DeliveryResult], error) {
+	return s.store.Deliveries(ctx, who.Account, f, p)
+}
+
+// Pull returns what is open for an instance, oldest first after the given delivery, within the limits of one message.
+func (s *Service) Pull(ctx context.Context, id waybill.InstanceID, after waybill.DeliveryID) (wire.PullReply, error) {
+	i, err := s.store.Instance(ctx, id)
+	if err != nil {
+		return wire.PullReply{}, instanceError(err, id)
+	}
+	if i.State != waybill.Registered || i.Facts.Capability < wire.MinCapability {
+		return wire.PullReply{Deliveries: []wire.Deliver{}}, nil
+	}
+	open, err := s.store.OpenFor(ctx, id, after, wire.MaxPull+1)
+	if err != nil {
+		return wire.PullReply{}, fmt.Errorf("pull: %w", err)
+	}
+	reply := wire.PullReply{Deliveries: []wire.Deliver{}}
+	size := 0
+	for n := range open {
+		d := &open[n]
+		if size += len(d.Data); n == wire.MaxPull || n > 0 && size > wire.MaxPullBytes {
+			reply.More = true
+			break
+		}
+		if gone, err := s.accountGone(ctx, d.Account); err != nil {
+			return wire.PullReply{}, err
+		} else if gone {
+			continue // its targets are ended by the sweeper, if whoever disabled the account has not done so
+		}
+		m, err := s.message(d)
+		if err != nil {
+			return wire.PullReply{}, err
+		}
+		reply.Deliveries = append(reply.Deliveries, m)
+	}
+	return reply, nil
+}
+
+// dispatch sends a delivery again to instances that may have missed it.
+func (s *Service) dispatch(ctx context.Context, id waybill.DeliveryID, instances []waybill.InstanceID) error {
+	d, err := s.store.Dispatch(ctx, id)
+	if err != nil {
+		return ignoreNotFound(err)
+	}
+	if gone, err := s.accountGone(ctx, d.Account); err != nil || gone {
+		return err
+	}
+	s.tell(&d, instances)
+	return nil
+}
+
+func (s *Service) accountGone(ctx context.Context, id waybill.AccountID) (bool, error) {
+	a, err := s.store.Account(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return true, nil
+	}
+	return a.Disabled, err
+}
+
+// ignoreNotFound is for what may have been removed meanwhile.
+func ignoreNotFound(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
+}

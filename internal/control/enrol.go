@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+
+	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/identity"
+	"github.com/openwaybill/waybill/internal/store"
+)
+
+// CreateActivation makes an activation and returns it with its code, which is not shown again. A zero InstanceCount or
+// TTL takes the published default; ID, Account, Created and the counts are set here.
+func (s *Service) CreateActivation(ctx context.Context, who waybill.Principal, a waybill.Activation) (waybill.Activation, string, error) {
+	if a.InstanceCount == 0 {
+		a.InstanceCount = waybill.DefaultInstanceCount
+	}
+	if a.TTL == 0 {
+		a.TTL = waybill.DefaultActivationTTL
+	}
+	if err := a.Validate(s.cfg.Activations); err != nil {
+		return waybill.Activation{}, "", err
+	}
+	a.ID, a.Account, a.Created = identity.NewActivationID(), who.Account, s.now()
+	code := identity.NewActivationCode(identity.RegionMark(a.Region))
+	added, err := s.store.AddActivation(ctx, a, identity.HashCode(code), s.cfg.Activations.PerRegion)
+	if err != nil {
+		return waybill.Activation{}, "", fmt.Errorf("create activation: %w", err)
+	}
+	if !added {
+		return waybill.Activation{}, "", &waybill.Error{Code: waybill.ActivationQuota, Message: strconv.Itoa(s.cfg.Activations.PerRegion)}
+	}
+	return a, code, nil
+}
+
+// Activations returns a page of the caller's activations.
+func (s *Service) Activations(ctx context.Context, who waybill.Principal, f ActivationFilter, p Page) (Listing[waybill.Activation], error) {
+	return s.store.Activations(ctx, who.Account, f, p)
+}
+
+// DisableActivation stops an activation from enrolling more machines; those it has stay.
+func (s *Service) DisableActivation(ctx context.Context, who waybill.Principal, region string, id waybill.ActivationID) (waybill.Activation, error) {
+	if err := s.store.DisableActivation(ctx, who.Account, region, id); err != nil {
+		return waybill.Activation{}, activationError(err, id)
+	}
+	a, _, err := s.store.Activation(ctx, id)
+	return a, err
+}
+
+// DeleteActivation removes an activation with which no machine has enrolled, and returns what it was.
+func (s *Service) DeleteActivation(ctx context.Context, who waybill.Principal, region string, id waybill.ActivationID) (waybill.Activation, error) {
+	a, _, err := s.store.Activation(ctx, id)
+	if err == nil && (a.Account != who.Account || a.Region != region) {
+		err = store.ErrNotFound
+	}
+	if err != nil {
+		return waybill.Activation{}, activationError(err, id)
+	}
+	err = s.store.DeleteActivation(ctx, who.Account, region, id)
+	if errors.Is(err, store.ErrNotFound) { // it was there a moment ago, so machines have enrolled with it
+		return waybill.Activation{}, waybill.Errorf(waybill.ActivationInUse, "%d machines have enrolled with activation %s; disable it instead", max(a.Registered, 1), id)
+	}
+	return a, err
+}
+
+func activationError(err error, id waybill.ActivationID) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return waybill.Errorf(waybill.ActivationNotFound, "no activation %s", id)
+	}
+	return err
+}
+
+// Instances returns a page of the caller's instances.
+func (s *Service) Instances(ctx context.Context, who waybill.Principal, f InstanceFilter, p Page) (Listing[waybill.Instance], error) {
+	return s.store.Instances(ctx, who.Account, f, p)
+}
+
+// instance returns one instance of the caller's fleet.
+func (s *Service) instance(ctx context.Context, who waybill.Principal, region string, id waybill.InstanceID) (waybill.Instance, error) {
+	list, err := s.store.Instances(ctx, who.Account, InstanceFilter{Region: region, IDs: []waybill.InstanceID{id}}, Page{Size: 1})
+	if err == nil && len(list.Items) == 0 {
+		err = store.ErrNotFound
+	}
+	if err != nil {
+		return waybill.Instance{}, instanceError(err, id)
+	}
+	return list.Items[0], nil
+}
+
+func instanceError(err error, id waybill.InstanceID) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return waybill.Errorf(waybill.InstanceNotFound, "no instance %s", id)
+	}
+	return err
+}
+
+// RenameInstance gives an instance another name.
+func (s *Service) RenameInstance(ctx context.Context, who waybill.Principal, region string, id waybill.InstanceID, name string) (waybill.Instance, error) {
+	if err := waybill.CheckInstanceName(name); err != nil {
+		return waybill.Instance{}, err
+	}
+	if err := s.store.RenameInstance(ctx, who.Account, region, id, name); err != nil {
+		return waybill.Instance{}, instanceError(err, id)
+	}
+	return s.instance(ctx, who, region, id)
+}
+
+// Deregister takes an instance out of the fleet for good: its agent is cut off at once, and what is open for it ends
+// with CauseReleased. It returns what the instance was.
+func (s *Service) Deregister(ctx context.Context, who waybill.Principal, region string, id waybill.InstanceID) (waybill.Instance, error) {
+	i, err := s.instance(ctx, who, region, id)
+	if err != nil {
+		return waybill.Instance{}, err
+	}
+	return i, s.leave(ctx, i, waybill.Deregistered, waybill.CauseReleased, fmt.Sprintf("%s was deregistered", i.Name))
+}
+
+// Leave is Deregister by the agent itself.
+func (s *Service) Leave(ctx context.Context, id waybill.InstanceID) error {
+	i, err := s.store.Instance(ctx, id)
+	if err != nil {
+		return instanceError(err, id)
+	}
+	return s.leave(ctx, i, waybill.Deregistered, waybill.CauseReleased, fmt.Sprintf("%s deregistered itself", i.Name))
+}
+
+func (s *Service) leave(ctx context.Context, i waybill.Instance, to waybill.InstanceState, cause waybill.Cause, detail string) error {
+	if err := s.store.LeaveFleet(ctx, i.ID, to); err != nil {
+		return instanceError(err, i.ID)
+	}
+	if err := s.bus.Revoke(i.PublicKey, s.now()); err != nil {
+		return fmt.Errorf("revoke %s: %w", i.ID, err)
+	}
+	s.log.Info("instance left the fleet", "instance_id", i.ID, "state", to)
+	return s.endOpen(ctx, cause, detail, func() ([]store.Target, error) { return s.store.OpenTargets(ctx, i.ID, sweepBatch) })
+}
+
+// EnrollRequest is a machine asking to become an instance.
+type EnrollRequest struct {
+	Activation waybill.ActivationID
+	Code       string
+	PublicKey  string // the agent's nkey; the caller has checked that the machine holds it
+	Name       string // empty: the activation's prefix and a number, or the host name
+	Tags       []waybill.Tag
+	Facts      waybill.Facts
+	From       netip.Addr
+}
+
+// refused is the answer to a wrong activation ID and to a wrong code alike: it must not tell which IDs exist.
+func refused() error {
+	return waybill.Errorf(waybill.EnrolRefused, "the activation ID or the code is wrong; create an activation with: waybill activations create")
+}
+
+// Enroll makes a machine an instance. A key that has enrolled with the same activation before gets its instance again,
+// so a machine may repeat a request whose answer it did not get.
+func (s *Service) Enroll(ctx context.Context, req EnrollRequest) (waybill.Instance, error) {
+	a, hash, err := s.store.Activation(ctx, req.Activation)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return waybill.Instance{}, fmt.Errorf("enrol: %w", err)
+	}
+	if err != nil || !identity.VerifyCode(req.Code, hash) {
+		return waybill.Instance{}, refused()
+	}
+	if err := a.Allows(req.From, s.now()); err != nil {
+		return waybill.Instance{}, err
+	}
+	account, err := s.store.Account(ctx, a.Account)
+	if err != nil {
+		return waybill.Instance{}, fmt.Errorf("enrol: %w", err)
+	}
+	if account.Disabled {
+		return waybill.Instance{}, waybill.Errorf(waybill.EnrolRefused, "the account of activation %s is disabled", a.ID)
+	}
+	if req.Name != "" {
+		if err := waybill.CheckInstanceName(req.Name); err != nil {
+			return waybill.Instance{}, err
+		}
+	}
+	tags := mergeTags(a.Tags, req.Tags)
+	if err := waybill.CheckTags(tags); err != nil {
+		return waybill.Instance{}, err
+	}
+	res, err := s.store.Enrol(ctx, waybill.Instance{
+		ID: identity.NewInstanceID(identity.RegionMark(a.Region)), Account: a.Account, Region: a.Region, Activation: a.ID,
+		State: waybill.Registered, Facts: req.Facts, InternetIP: req.From.Unmap().String(), PublicKey: req.PublicKey,
+		ResourceGroup: a.ResourceGroup, Tags: tags, Registered: s.now(), Presence: waybill.NeverSeen,
+	}, func(before int) string { return instanceName(req, a, before) })
+	switch {
+	case err != nil:
+		return waybill.Instance{}, fmt.Errorf("enrol: %w", err)
+	case res.Full:
+		return waybill.Instance{}, waybill.Errorf(waybill.EnrolRefused, "activation %s has enrolled all of its %d machines", a.ID, a.InstanceCount)
+	case res.Instance.State != waybill.Registered || res.Instance.Activation != a.ID:
+		return waybill.Instance{}, waybill.Errorf(waybill.EnrolRefused, "the key of this machine belongs to instance %s already; enrol with: waybill-agent enroll --force", res.Instance.ID)
+	}
+	s.log.Info("instance enrolled", "instance_id", res.Instance.ID, "activation_id", a.ID, "from", req.From)
+	return res.Instance, nil
+}
+
+// instanceName is the name asked for; else the activation's prefix with a number of as many digits as the activation's
+// count needs, three at least; else the host name, where that is a valid name.
+func instanceName(req EnrollRequest, a waybill.Activation, before int) string {
+	switch {
+	case req.Name != "":
+		return req.Name
+	case a.InstanceName != "":
+		return fmt.Sprintf("%s-%0*d", a.InstanceName, max(3, len(strconv.Itoa(a.InstanceCount))), before+1)
+	case waybill.CheckInstanceName(req.Facts.Hostname) == nil:
+		return req.Facts.Hostname
+	}
+	return fmt.Sprintf("instance-%03d", before+1)
+}
+
+// mergeTags returns the activation's tags with the machine's own on top.
+func mergeTags(base, own []waybill.Tag) []waybill.Tag {
+	merged := append([]waybill.Tag(nil), own...)
+	seen := make(map[string]bool, len(own))
+	for _, t := range own {
+		seen[t.Key] = true
+	}
+	for _, t := range base {
+		if !seen[t.Key] {
+			merged = append(merged, t)
+		}
+	}
+	return merged
+}
+
+// InstanceByKey returns the instance whose agent holds that key; NotRegistered or Quarantined if it may not connect.
+func (s *Service) InstanceByKey(ctx context.Context, publicKey string) (waybill.Instance, error) {
+	i, err := s.store.InstanceByKey(ctx, publicKey)
+	switch {
+	case errors.Is(err, store.ErrNotFound) || err == nil && i.State == waybill.Deregistered:
+		return waybill.Instance{}, waybill.Errorf(waybill.NotRegistered, "this machine is not registered; enrol it again with: waybill-agent enroll --force")
+	case err != nil:
+		return waybill.Instance{}, fmt.Errorf("read instance: %w", err)
+	case i.State == waybill.Quarantine:
+		return waybill.Instance{}, waybill.Errorf(waybill.Quarantined, "%s", quarantineDetail)
+	}
+	return i, nil
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/store"
+	"github.com/openwaybill/waybill/internal/wire"
+)
+
+const quarantineDetail = "two live machines use the identity of this instance (a cloned image?); both were cut off. " +
+	"Deregister the instance, then enrol each machine with: waybill-agent enroll --force"
+
+// BeatEvery is how often an agent is asked to send a heartbeat.
+const BeatEvery = waybill.SilentAfter / 2
+
+// beatGather is how long heartbeats are gathered before they are written. They tell nothing urgent.
+const beatGather = time.Second
+
+// beat is a heartbeat that waits to be written.
+type beat struct {
+	store.Sighting
+	held []waybill.DeliveryID
+}
+
+// Hello records that an agent has connected. If another run of the same identity was online a moment ago, all who use
+// that identity are asked to answer: an agent that was restarted leaves one answer, a cloned machine two.
+func (s *Service) Hello(ctx context.Context, id waybill.InstanceID, session string, facts waybill.Facts) error {
+	before, err := s.store.Greet(ctx, id, session, facts)
+	if errors.Is(err, store.ErrNotFound) {
+		return waybill.Errorf(waybill.NotRegistered, "instance %s is not part of the fleet", id)
+	}
+	if err != nil {
+		return fmt.Errorf("hello: %w", err)
+	}
+	if before.Session != "" && before.Session != session && before.Presence == waybill.Online && s.now().Sub(before.At) <= waybill.SilentAfter {
+		nonce := s.probes.open(id, s.now())
+		if err := s.bus.Publish(wire.ToAgent(string(id), wire.OpProbe), wire.Encode(wire.Probe{Nonce: nonce})); err != nil {
+			return fmt.Errorf("probe: %w", err)
+		}
+	}
+	if facts.Capability < wire.MinCapability {
+		return s.endOpen(ctx, waybill.CauseAgentTooOld, fmt.Sprintf("the agent has capability %d, at least %d is needed; install a newer waybill-agent",
+			facts.Capability, wire.MinCapability), func() ([]store.Target, error) { return s.store.OpenTargets(ctx, id, sweepBatch) })
+	}
+	return nil
+}
+
+// Beat notes a heartbeat, to be written soon. What is open for the instance and not among held is sent again.
+func (s *Service) Beat(_ context.Context, id waybill.InstanceID, session string, held []waybill.DeliveryID) error {
+	s.beats.Later(beat{
+		Sighting: store.Sighting{Instance: id, Session: session, Presence: waybill.Online, At: s.now()},
+		held:     held,
+	})
+	select {
+	case s.beatCame <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// Bye records that an agent leaves, and as what. It returns once that is durable.
+func (s *Service) Bye(ctx context.Context, id waybill.InstanceID, session string, as waybill.Presence) error {
+	s.beats.Flush() // a heartbeat that came before must not be written after
+	return s.store.Sight(ctx, []store.Sighting{{Instance: id, Session: session, Presence: as, At: s.now()}})
+}
+
+func (s *Service) runBeats(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.beatCame:
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(beatGather):
+		}
+		s.beats.Flush()
+	}
+}
+
+// takeBeats writes a batch of heartbeats in one transaction, and repeats what their agents lack.
+func (s *Service) takeBeats(batch []beat) {
+	ctx := context.Background()
+	seen := make([]store.Sighting, len(batch))
+	held := make(map[waybill.InstanceID][]waybill.DeliveryID, len(batch))
+	for i, b := range batch {
+		seen[i] = b.Sighting
+		held[b.Instance] = b.held
+	}
+	if err := s.store.Sight(ctx, seen); err != nil {
+		s.log.Warn("store heartbeats", "count", len(batch), "err", err)
+		return
+	}
+	missing, err := s.store.Missing(ctx, held)
+	if err != nil {
+		s.log.Warn("look for what agents lack", "err", err)
+		return
+	}
+	lacking := map[waybill.DeliveryID][]waybill.InstanceID{}
+	for _, t := range missing {
+		if s.now().Sub(t.Created) > repeatFirst { // younger ones are on their way
+			lacking[t.Delivery] = append(lacking[t.Delivery], t.Instance)
+		}
+	}
+	for id, instances := range lacking {
+		if err := s.dispatch(ctx, id, instances); err != nil {
+			s.log.Warn("repeat delivery", "delivery_id", id, "err", err)
+		}
+	}
+}
+
+// probes holds the questions "who are you?" whose answers are awaited.
+type probes struct {
+	mu sync.Mutex
+	m  map[string]*probe
+}
+
+type probe struct {
+	instance waybill.InstanceID
+	sessions map[string]bool
+	opened   time.Time
+}
+
+// probeLife is how long answers are awaited.
+const probeLife = 30 * time.Second
+
+func (p *probes) open(id waybill.InstanceID, now time.Time) (nonce string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.m == nil {
+		p.m = map[string]*probe{}
+	}
+	for n, old := range p.m {
+		if now.Sub(old.opened) > probeLife {
+			delete(p.m, n)
+		}
+	}
+	nonce = rand.Text()
+	p.m[nonce] = &probe{instance: id, sessions: map[string]bool{}, opened: now}
+	return nonce
+}
+
+// answer notes an answer and reports whether it proves that two live agents share the identity.
+func (p *probes) answer(id waybill.InstanceID, session, nonce string) (cloned bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	q := p.m[nonce]
+	if q == nil || q.instance != id {
+		return false
+	}
+	q.sessions[session] = true
+	if len(q.sessions) < 2 {
+		return false
+	}
+	delete(p.m, nonce)
+	return true
+}
+
+// Alive takes an answer to a probe. Two different ones prove a clone, and the instance is quarantined: which of the two
+// machines was meant, nobody here can know.
+func (s *Service) Alive(ctx context.Context, id waybill.InstanceID, session, nonce string) error {
+	if !s.probes.answer(id, session, nonce) {
+		return nil
+	}
+	s.log.Warn("two live agents share one identity; quarantined", "instance_id", id)
+	i, err := s.store.Instance(ctx, id)
+	if err != nil {
+		return instanceError(err, id)
+	}
+	return s.leave(ctx, i, waybill.Quarantine, waybill.CauseAgentStopped, quarantineDetail)
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"container/heap"
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/openwaybill/waybill"
+)
+
+// The first repeat comes soon, because a message that was lost is noticed by nobody else; later ones ever more rarely.
+const (
+	repeatFirst = 2 * time.Second
+	repeatMost  = 30 * time.Second
+)
+
+// repeats knows when to send a delivery again to those that have not acknowledged it.
+type repeats struct {
+	mu    sync.Mutex
+	queue repeatQueue
+	alarm alarm
+}
+
+type repeat struct {
+	delivery waybill.DeliveryID
+	deadline time.Time
+	at       time.Time
+	pause    time.Duration
+}
+
+func (r *repeats) init() { r.alarm.init() }
+
+// add schedules the first repeat of a delivery that was sent at now.
+func (r *repeats) add(id waybill.DeliveryID, deadline, now time.Time) {
+	r.push(repeat{delivery: id, deadline: deadline, at: now.Add(repeatFirst), pause: repeatFirst})
+}
+
+func (r *repeats) push(v repeat) {
+	if v.at.After(v.deadline) {
+		return
+	}
+	r.mu.Lock()
+	heap.Push(&r.queue, v)
+	r.mu.Unlock()
+	r.alarm.set(v.at)
+}
+
+// due takes out one whose time has come; otherwise it sets the alarm for the next.
+func (r *repeats) due(now time.Time) (repeat, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.queue) == 0 {
+		return repeat{}, false
+	}
+	if next := r.queue[0].at; next.After(now) {
+		r.alarm.set(next)
+		return repeat{}, false
+	}
+	return heap.Pop(&r.queue).(repeat), true
+}
+
+// runRepeats repeats deliveries until they are acknowledged or their deadline has passed.
+func (s *Service) runRepeats(ctx context.Context) error {
+	open, err := s.store.PendingDeliveries(ctx)
+	if err != nil {
+		return fmt.Errorf("read pending deliveries: %w", err)
+	}
+	for id, deadline := range open { // sent by an earlier run of the server, or perhaps not
+		s.repeats.add(id, deadline, s.now().Add(-repeatFirst))
+	}
+	for s.repeats.alarm.wait(ctx, s.now) {
+		for v, ok := s.repeats.due(s.now()); ok && ctx.Err() == nil; v, ok = s.repeats.due(s.now()) {
+			again, err := s.repeat(ctx, v.delivery)
+			if err != nil {
+				s.log.Warn("repeat delivery", "delivery_id", v.delivery, "err", err)
+			}
+			if again || err != nil {
+				v.at, v.pause = s.now().Add(v.pause), min(2*v.pause, repeatMost)
+				s.repeats.push(v)
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Service) repeat(ctx context.Context, id waybill.DeliveryID) (again bool, err error) {
+	instances, err := s.store.PendingOf(ctx, id)
+	if err != nil || len(instances) == 0 {
+		return false, err
+	}
+	return true, s.dispatch(ctx, id, instances)
+}
+
+// repeatQueue is a heap by time.
+type repeatQueue []repeat
+
+func (q repeatQueue) Len() int           { return len(q) }
+func (q repeatQueue) Less(i, j int) bool { return q[i].at.Before(q[j].at) }
+func (q repeatQueue) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
+func (q *repeatQueue) Push(v any)        { *q = append(*q, v.(repeat)) }
+func (q *repeatQueue) Pop() any {
+	old := *q
+	v := old[len(old)-1]
+	*q = old[:len(old)-1]
+	return v
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"time"
+
+	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/store"
+	"github.com/openwaybill/waybill/internal/wire"
+)
+
+// Outcome is what an agent reports of one delivery.
+type Outcome struct {
+	Delivery waybill.DeliveryID
+	Cause    waybill.Cause // NoCause: success
+	Detail   string
+	Started  time.Time // server clock as the agent estimates it
+	Finished time.Time // likewise
+	SHA256   []byte    // of the bytes re-read from the final path; required for success
+}
+
+// maxChanges bounds how many events share one transaction.
+const maxChanges = 1024
+
+// change is an event on its way into the store, and what became of it.
+type change struct {
+	store.Change
+	applied bool
+	err     error
+}
+
+// applyChanges writes a batch of events in one transaction.
+func (s *Service) applyChanges(batch []*change) {
+	list := make([]store.Change, len(batch))
+	for i, c := range batch {
+		list[i] = c.Change
+	}
+	applied, err := s.store.Apply(context.Background(), list) // shared by many callers: none of their contexts may end it
+	for i, c := range batch {
+		if c.err = err; err != nil {
+			continue
+		}
+		if c.applied = applied[i]; c.applied && c.To.Final() {
+			s.ended.WithLabelValues(string(c.To), string(c.Cause)).Inc()
+		}
+	}
+}
+
+func (s *Service) apply(c store.Change) (applied bool, err error) {
+	ch := &change{Change: c}
+	s.changes.Do(ch)
+	return ch.applied, ch.err
+}
+
+// Ack records that an instance has taken up a delivery.
+func (s *Service) Ack(_ context.Context, id waybill.InstanceID, delivery waybill.DeliveryID, started time.Time) error {
+	_, err := s.apply(store.Change{Delivery: delivery, Instance: id, Event: waybill.Event{To: waybill.Running, Started: started, Reported: true}})
+	return err
+}
+
+// Report records the outcome of a delivery on an instance, and returns once it is durable. A report that comes again,
+// too late, or for a delivery that the instance is no target of, changes nothing and is no error: the agent may forget it.
+func (s *Service) Report(_ context.Context, id waybill.InstanceID, o Outcome) error {
+	e := waybill.Event{
+		To: o.Cause.Status(), Cause: o.Cause, Detail: truncate(o.Detail), Started: o.Started, Finished: o.Finished,
+		Reported: true, SHA256: o.SHA256,
+	}
+	_, err := s.apply(store.Change{Delivery: o.Delivery, Instance: id, Event: e})
+	return err
+}
+
+func truncate(s string) string {
+	if len(s) > wire.MaxDetail {
+		s = s[:wire.MaxDetail]
+	}
+	return s
+}

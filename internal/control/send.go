@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"time"
+
+	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/identity"
+	"github.com/openwaybill/waybill/internal/store"
+	"github.com/openwaybill/waybill/internal/wire"
+)
+
+// SendRequest is one request to place one file on some instances.
+type SendRequest struct {
+	Region        string
+	Instances     []waybill.InstanceID // repeated ones count once
+	File          waybill.FileSpec     // empty Owner, Group and Mode take the defaults root, root, 0644
+	Content       string
+	ContentType   waybill.ContentType // empty: PlainText
+	Description   string
+	Timeout       time.Duration // zero: DefaultTimeout
+	ResourceGroup string
+	Tags          []waybill.Tag
+}
+
+// DefaultTimeout is how long a delivery may take unless the request says otherwise (SendFile, parameter Timeout).
+const DefaultTimeout = 60 * time.Second
+
+// What SendFile takes for FileOwner, FileGroup and FileMode that are not given.
+const (
+	defaultOwner = "root"
+	defaultMode  = "0644"
+)
+
+// Send accepts one delivery. When it returns, the delivery and all its targets are durable; the machines are told, but
+// nothing depends on that message. Instances that are not there, or cannot be reached by definition, end at once; only
+// if none of them exists is the request refused with InstanceNotFound.
+func (s *Service) Send(ctx context.Context, who waybill.Principal, req SendRequest) (waybill.DeliveryID, error) {
+	d, err := s.newDelivery(who, &req)
+	if err != nil {
+		return "", err
+	}
+	instances, err := s.store.InstancesByID(ctx, who.Account, req.Region, req.Instances)
+	if err != nil {
+		return "", fmt.Errorf("send: %w", err)
+	}
+	if len(instances) == 0 {
+		return "", waybill.Errorf(waybill.InstanceNotFound, "none of the instances exists")
+	}
+	if err := checkGroup(req.ResourceGroup, instances); err != nil {
+		return "", err
+	}
+	var told []waybill.InstanceID
+	for _, id := range unique(req.Instances) {
+		i, known := instances[id]
+		t := waybill.Target{Delivery: d.ID, Instance: id, Status: waybill.Pending}
+		if cause, detail := unreachable(i, known); cause != waybill.NoCause {
+			t.Status, t.Cause, t.Detail, t.Finished = cause.Status(), cause, detail, d.Created
+			s.ended.WithLabelValues(string(t.Status), string(cause)).Inc()
+		} else {
+			told = append(told, id)
+		}
+		d.Targets = append(d.Targets, t)
+	}
+	if err := s.store.AddDelivery(ctx, d); err != nil {
+		return "", fmt.Errorf("send: %w", err)
+	}
+	s.accepted.Inc()
+	if len(told) > 0 {
+		s.tell(&store.Dispatch{Delivery: d.Delivery, Data: d.Data}, told)
+		s.deadline.set(d.Deadline.Add(s.cfg.Grace))
+		s.repeats.add(d.ID, d.Deadline, s.now())
+	}
+	return d.ID, nil
+}
+
+// newDelivery validates all that can be known without the store.
+func (s *Service) newDelivery(who waybill.Principal, req *SendRequest) (*store.NewDelivery, error) {
+	if len(req.Instances) == 0 {
+		return nil, waybill.Errorf(waybill.InstancesMissing, "no instance is given")
+	}
+	if len(req.Instances) > s.cfg.Limits.Instances {
+		return nil, waybill.Errorf(waybill.InstancesTooMany, "%d instances are given, at most %d are allowed", len(req.Instances), s.cfg.Limits.Instances)
+	}
+	f := &req.File
+	setDefault(&f.Owner, defaultOwner)
+	setDefault(&f.Group, defaultOwner)
+	setDefault(&f.Mode, defaultMode)
+	setDefault((*string)(&req.ContentType), string(waybill.PlainText))
+	if err := f.Validate(); err != nil {
+		return nil, err
+	}
+	data, err := waybill.DecodeContent(req.Content, req.ContentType, s.cfg.Limits)
+	if err != nil {
+		return nil, err
+	}
+	if err := waybill.CheckDescription(req.Description); err != nil {
+		return nil, err
+	}
+	if err := waybill.CheckTags(req.Tags); err != nil {
+		return nil, err
+	}
+	switch {
+	case req.Timeout == 0:
+		req.Timeout = DefaultTimeout
+	case req.Timeout > s.cfg.Limits.MaxTimeout:
+		return nil, &waybill.Error{
+			Code: waybill.TimeoutTooLong, Field: "Timeout",
+			Message: fmt.Sprintf("timeout %s is longer than %s", req.Timeout, s.cfg.Limits.MaxTimeout),
+		}
+	}
+	req.Timeout = max(req.Timeout, s.cfg.Limits.MinTimeout)
+	now := s.now().Truncate(time.Millisecond)
+	return &store.NewDelivery{
+		Delivery: waybill.Delivery{
+			ID: s.ids.Next(identity.RegionMark(req.Region), now), Account: who.Account, Region: req.Region, File: *f,
+			ContentType: req.ContentType, SHA256: sha256.Sum256(data), Size: int64(len(data)), Description: req.Description,
+			ResourceGroup: req.ResourceGroup, Tags: req.Tags, Timeout: req.Timeout, Created: now, Deadline: now.Add(req.Timeout),
+		},
+		Data: data, Sent: req.Content,
+	}, nil
+}
+
+func setDefault(v *string, to string) {
+	if *v == "" {
+		*v = to
+	}
+}
+
+func unique(ids []waybill.InstanceID) []waybill.InstanceID {
+	seen := make(map[waybill.InstanceID]bool, len(ids))
+	list := make([]waybill.InstanceID, 0, len(ids))
+	for _, id := range ids {
+		if !seen[id] {
+			seen[id] = true
+			list = append(list, id)
+		}
+	}
+	return list
+}
+
+// checkGroup refuses a resource group that some known instance does not belong to (SendFile, parameter ResourceGroupId).
+func checkGroup(group string, instances map[waybill.InstanceID]waybill.Instance) error {
+	if group == "" {
+		return nil
+	}
+	for _, i := range instances {
+		if i.ResourceGroup != group {
+			return &waybill.Error{
+				Code: waybill.ResourceGroupNotFound, Field: "ResourceGroupId",
+				Message: fmt.Sprintf("instance %s is not in resource group %s", i.ID, group),
+			}
+		}
+	}
+	return nil
+}
+
+// unreachable says why an instance cannot be reached by definition, whatever the deadline; NoCause if it may be. An
+// agent that is silent or upgrading may be back in time.
+func unreachable(i waybill.Instance, known bool) (waybill.Cause, string) {
+	switch {
+	case !known:
+		return waybill.CauseUnknown, "no such instance in this account and region"
+	case i.State == waybill.Deregistered:
+		return waybill.CauseReleased, fmt.Sprintf("%s was deregistered", i.Name)
+	case i.State == waybill.Quarantine:
+		return waybill.CauseAgentStopped, quarantineDetail
+	case i.Presence == waybill.ShutDown:
+		return waybill.CauseShutDown, fmt.Sprintf("%s shut down at %s", i.Name, clock(i.LastSeen))
+	case i.Presence == waybill.Stopped:
+		return waybill.CauseAgentStopped, fmt.Sprintf("the agent on %s was stopped at %s; start it with: systemctl start waybill-agent", i.Name, clock(i.LastSeen))
+	case i.Presence != waybill.NeverSeen && i.Facts.Capability < wire.MinCapability:
+		return waybill.CauseAgentTooOld, fmt.Sprintf("the agent on %s has capability %d, at least %d is needed; install a newer waybill-agent", i.Name, i.Facts.Capability, wire.MinCapability)
+	}
+	return waybill.NoCause, ""
+}
+
+func clock(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// message is the Deliver message of d, the same for every instance.
+func (s *Service) message(d *store.Dispatch) (wire.Deliver, error) {
+	mode, err := waybill.ParseMode(d.File.Mode)
+	if err != nil {
+		return wire.Deliver{}, fmt.Errorf("delivery %s: %w", d.ID, err) // it was validated when it was accepted
+	}
+	return wire.Deliver{
+		Delivery: string(d.ID), Sent: s.now().UnixMilli(), Deadline: d.Deadline.UnixMilli(),
+		Name: d.File.Name, TargetDir: d.File.TargetDir, Content: d.Data, SHA256: d.SHA256[:],
+		Owner: d.File.Owner, Group: d.File.Group, Mode: waybill.ModeBits(mode), Overwrite: d.File.Overwrite,
+	}, nil
+}
+
+// tell publishes d to instances. What gets lost is repeated later, so an error is only logged.
+func (s *Service) tell(d *store.Dispatch, instances []waybill.InstanceID) {
+	m, err := s.message(d)
+	if err != nil {
+		s.log.Error("encode delivery", "delivery_id", d.ID, "err", err)
+		return
+	}
+	b := wire.Encode(m)
+	for _, id := range instances {
+		if err := s.bus.Publish(wire.ToAgent(string(id), wire.OpDeliver), b); err != nil {
+			s.log.Warn("publish delivery; it will be repeated", "delivery_id", d.ID, "instance_id", id, "err", err)
+			return
+		}
+	}
+}

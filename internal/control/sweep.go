@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/store"
+)
+
+// sweepBatch bounds one step of the chores.
+const sweepBatch = 500
+
+// retryAfter is how long a chore waits after an error.
+const retryAfter = time.Second
+
+// alarm wakes one waiter at the earliest of the times set.
+type alarm struct {
+	mu   sync.Mutex
+	at   time.Time // zero: none
+	wake chan struct{}
+}
+
+func (a *alarm) init() { a.wake = make(chan struct{}, 1) }
+
+// set asks to be woken at t, unless that is to happen earlier anyway.
+func (a *alarm) set(t time.Time) {
+	a.mu.Lock()
+	earlier := a.at.IsZero() || t.Before(a.at)
+	if earlier {
+		a.at = t
+	}
+	a.mu.Unlock()
+	if earlier {
+		select {
+		case a.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// wait returns true when the time has come, and false when ctx has ended. now is the caller's clock.
+func (a *alarm) wait(ctx context.Context, now func() time.Time) bool {
+	for {
+		a.mu.Lock()
+		at := a.at
+		a.mu.Unlock()
+		var ring <-chan time.Time
+		if !at.IsZero() {
+			ring = time.After(at.Sub(now()))
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-a.wake:
+		case <-ring:
+			a.mu.Lock()
+			if a.at.Equal(at) {
+				a.at = time.Time{}
+			}
+			a.mu.Unlock()
+			return true
+		}
+	}
+}
+
+// runSweep ends targets whose deadline has passed. It sleeps until the next deadline.
+func (s *Service) runSweep(ctx context.Context) error {
+	s.deadline.set(s.now()) // what passed while no server ran
+	for s.deadline.wait(ctx, s.now) {
+		if err := s.sweep(ctx); err != nil {
+			s.log.Error("sweep", "err", err)
+			s.deadline.set(s.now().Add(retryAfter))
+		}
+	}
+	return nil
+}
+
+// sweep ends everything overdue, in bounded steps, and sets the alarm for the next deadline.
+func (s *Service) sweep(ctx context.Context) error {
+	for ctx.Err() == nil {
+		overdue, err := s.store.Overdue(ctx, s.now().Add(-s.cfg.Grace), sweepBatch)
+		if err != nil {
+			return err
+		}
+		list := make([]store.Change, len(overdue))
+		for i, o := range overdue {
+			cause, detail := overdueTarget(o).verdict()
+			list[i] = s.ending(o.Target, cause, detail)
+		}
+		if err := s.applyAll(ctx, list); err != nil {
+			return err
+		}
+		if len(overdue) > 0 {
+			s.log.Info("ended overdue targets", "count", len(overdue))
+		}
+		if len(overdue) < sweepBatch {
+			break
+		}
+	}
+	next, err := s.store.NextDeadline(ctx)
+	if err == nil && !next.IsZero() {
+		// A millisecond more, because deadlines are stored in whole ones and compared with "before".
+		s.deadline.set(next.Add(s.cfg.Grace + time.Millisecond))
+	}
+	return err
+}
+
+type overdueTarget store.Overdue
+
+// verdict says why a target that is past its deadline did not end before.
+func (o overdueTarget) verdict() (waybill.Cause, string) {
+	switch {
+	case o.Status == waybill.Running:
+		return waybill.CauseDeadline, fmt.Sprintf("taken up at %s, no outcome by %s", clock(o.Started), clock(o.Deadline))
+	case o.AccountDisabled:
+		return waybill.CauseAccountGone, "the account is disabled"
+	case o.State == waybill.Deregistered:
+		return waybill.CauseReleased, "the instance was deregistered"
+	case o.State == waybill.Quarantine:
+		return waybill.CauseAgentStopped, quarantineDetail
+	}
+	switch o.Presence {
+	case waybill.Stopped:
+		return waybill.CauseAgentStopped, fmt.Sprintf("the agent was stopped at %s; start it with: systemctl start waybill-agent", clock(o.LastSeen))
+	case waybill.ShutDown:
+		return waybill.CauseShutDown, fmt.Sprintf("the machine shut down at %s", clock(o.LastSeen))
+	case waybill.Upgrading:
+		return waybill.CauseUpgrading, fmt.Sprintf("the agent left at %s to be upgraded and has not come back", clock(o.LastSeen))
+	case waybill.NeverSeen:
+		return waybill.CauseAgentSilent, "the agent has never connected; start it with: waybill-agent run"
+	default:
+		return waybill.CauseAgentSilent, fmt.Sprintf("never acknowledged; the agent was last heard of at %s", clock(o.LastSeen))
+	}
+}
+
+func (s *Service) ending(t store.Target, cause waybill.Cause, detail string) store.Change {
+	return store.Change{Delivery: t.Delivery, Instance: t.Instance, Event: waybill.Event{
+		To: cause.Status(), Cause: cause, Detail: detail, Finished: s.now(),
+	}}
+}
+
+// applyAll writes events of the server's own in one transaction.
+func (s *Service) applyAll(ctx context.Context, list []store.Change) error {
+	applied, err := s.store.Apply(ctx, list)
+	if err != nil {
+		return err
+	}
+	for i, ok := range applied {
+		if ok {
+			s.ended.WithLabelValues(string(list[i].To), string(list[i].Cause)).Inc()
+		}
+	}
+	return nil
+}
+
+// endOpen ends all that next returns, in bounded steps, until it returns nothing more.
+func (s *Service) endOpen(ctx context.Context, cause waybill.Cause, detail string, next func() ([]store.Target, error)) error {
+	for {
+		open, err := next()
+		if err != nil {
+			return fmt.Errorf("end targets: %w", err)
+		}
+		list := make([]store.Change, len(open))
+		for i, t := range open {
+			list[i] = s.ending(t, cause, detail)
+		}
+		if err := s.applyAll(ctx, list); err != nil {
+			return fmt.Errorf("end targets: %w", err)
+		}
+		if len(open) < sweepBatch {
+			return nil
+		}
+	}
+}
+
+// retentionEvery is how often history is looked through. Between two looks it may exceed its bounds.
+const retentionEvery = 10 * time.Minute
+
+// runRetention removes what is too old or too much, in bounded steps.
+func (s *Service) runRetention(ctx context.Context) error {
+	for {
+		if err := s.retain(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("retention", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(retentionEvery):
+		}
+	}
+}
+
+func (s *Service) retain(ctx context.Context) error {
+	scopes, err := s.store.Scopes(ctx)
+	if err != nil {
+		return err
+	}
+	for _, scope := range scopes {
+		total := 0
+		for n := sweepBatch; n == sweepBatch && ctx.Err() == nil; total += n {
+			if n, err = s.store.Expire(ctx, scope, s.now().Add(-s.cfg.RetainFor), s.cfg.RetainCount, sweepBatch); err != nil {
+				return err
+			}
+		}
+		if total > 0 {
+			s.log.Info("removed old deliveries", "account", scope.Account, "region", scope.Region, "count", total)
+		}
+	}
+	for n := int64(sweepBatch); n == sweepBatch && ctx.Err() == nil; {
+		if n, err = s.store.ForgetNonces(ctx, sweepBatch); err != nil {
+			return err
+		}
+	}
+	return nil
+}

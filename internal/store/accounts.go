@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/openwaybill/waybill"
+)
+
+// PutSecret stores a sealed secret of the server itself under name, unless one is there. It returns the one that is
+// there afterwards, so that several servers starting at once agree.
+func (s *Store) PutSecret(ctx context.Context, name string, sealed []byte) (kept []byte, err error) {
+	err = s.writes.do(ctx, func(t *tx) error {
+		if _, err := t.exec(ctx, `INSERT INTO secrets (name, sealed) VALUES (?, ?) ON CONFLICT DO NOTHING`, name, sealed); err != nil {
+			return err
+		}
+		kept, err = one(ctx, t, scanOne[[]byte], `SELECT sealed FROM secrets WHERE name = ?`, name)
+		return err
+	})
+	return kept, err
+}
+
+// Secret returns a sealed secret of the server; ErrNotFound if there is none.
+func (s *Store) Secret(ctx context.Context, name string) ([]byte, error) {
+	return one(ctx, s.reads, scanOne[[]byte], `SELECT sealed FROM secrets WHERE name = ?`, name)
+}
+
+// AddAccount stores a new account.
+func (s *Store) AddAccount(ctx context.Context, a waybill.Account) error {
+	return s.writes.do(ctx, func(t *tx) error {
+		_, err := t.exec(ctx, `INSERT INTO accounts (id, name, disabled, created) VALUES (?, ?, ?, ?)`, a.ID, a.Name, a.Disabled, millis(a.Created))
+		return err
+	})
+}
+
+// Accounts returns all accounts, oldest first.
+func (s *Store) Accounts(ctx context.Context) ([]waybill.Account, error) {
+	return all(ctx, s.reads, scanAccount, `SELECT id, name, disabled, created FROM accounts ORDER BY created, id`)
+}
+
+// Account returns one account; ErrNotFound if it is not there.
+func (s *Store) Account(ctx context.Context, id waybill.AccountID) (waybill.Account, error) {
+	return one(ctx, s.reads, scanAccount, `SELECT id, name, disabled, created FROM accounts WHERE id = ?`, id)
+}
+
+// SetAccountDisabled disables or enables an account; ErrNotFound if it is not there.
+func (s *Store) SetAccountDisabled(ctx context.Context, id waybill.AccountID, disabled bool) error {
+	return s.writes.do(ctx, func(t *tx) error {
+		return mustChange(t.exec(ctx, `UPDATE accounts SET disabled = ? WHERE id = ?`, disabled, id))
+	})
+}
+
+func scanAccount(r *sql.Rows) (a waybill.Account, err error) {
+	var created int64
+	err = r.Scan(&a.ID, &a.Name, &a.Disabled, &created)
+	a.Created = instant(created)
+	return a, err
+}
+
+// mustChange returns ErrNotFound for a statement that changed nothing.
+func mustChange(n int64, err error) error {
+	if err == nil && n == 0 {
+		err = ErrNotFound
+	}
+	return err
+}
+
+// Key is an access key with its sealed secret.
+type Key struct {
+	waybill.AccessKey
+	Sealed          []byte
+	AccountDisabled bool
+}
+
+const keyColumns = `SELECT k.id, k.account, k.secret, k.active, k.created, k.last_used, a.disabled
+	FROM access_keys k JOIN accounts a ON a.id = k.account`
+
+// AddKey stores a new key, unless the account has limit keys already; it reports whether it did.
+func (s *Store) AddKey(ctx context.Context, k Key, limit int) (added bool, err error) {
+	err = s.writes.do(ctx, func(t *tx) error {
+		n, err := t.exec(ctx, `INSERT INTO access_keys (id, account, secret, active, created)
+			SELECT ?, ?, ?, ?, ? WHERE (SELECT COUNT(*) FROM access_keys WHERE account = ?) < ?`,
+			k.ID, k.Account, k.Sealed, k.Active, millis(k.Created), k.Account, limit)
+		added = n == 1
+		return err
+	})
+	return added, err
+}
+
+// Key returns a key; ErrNotFound if it is not there.
+func (s *Store) Key(ctx context.Context, id string) (Key, error) {
+	return one(ctx, s.reads, scanKey, keyColumns+` WHERE k.id = ?`, id)
+}
+
+// Keys returns the keys of an account, oldest first.
+func (s *Store) Keys(ctx context.Context, account waybill.AccountID) ([]Key, error) {
+	return all(ctx, s.reads, scanKey, keyColumns+` WHERE k.account = ? ORDER BY k.created, k.id`, account)
+}
+
+// SetKeyActive switches a key of an account on or off; ErrNotFound if it is not there.
+func (s *Store) SetKeyActive(ctx context.Context, account waybill.AccountID, id string, active bool) error {
+	return s.writes.do(ctx, func(t *tx) error {
+		return mustChange(t.exec(ctx, `UPDATE access_keys SET active = ? WHERE id = ? AND account = ?`, active, id, account))
+	})
+}
+
+// DeleteKey removes a key of an account; ErrNotFound if it is not there.
+func (s *Store) DeleteKey(ctx context.Context, account waybill.AccountID, id string) error {
+	return s.writes.do(ctx, func(t *tx) error {
+		return mustChange(t.exec(ctx, `DELETE FROM access_keys WHERE id = ? AND account = ?`, id, account))
+	})
+}
+
+// TouchKey notes when a key was last used, some time soon.
+func (s *Store) TouchKey(id string, at time.Time) {
+	s.writes.later(func(t *tx) error {
+		_, err := t.exec(context.Background(), `UPDATE access_keys SET last_used = ? WHERE id = ? AND last_used < ?`, millis(at), id, millis(at))
+		return err
+	}, func(err error) {
+		if err != nil {
+			s.log.Warn("note use of key", "err", err)
+		}
+	})
+}
+
+func scanKey(r *sql.Rows) (k Key, err error) {
+	var created, used int64
+	err = r.Scan(&k.ID, &k.Account, &k.Sealed, &k.Active, &created, &used, &k.AccountDisabled)
+	k.Created, k.LastUsed = instant(created), instant(used)
+	return k, err
+}
+
+// nonceSet holds the nonces that are used and not yet in the database.
+type nonceSet struct {
+	mu sync.Mutex
+	m  map[[sha256.Size]byte]struct{}
+}
+
+// UseNonce reports whether owner uses nonce for the first time, and remembers it until the given time. It does not wait
+// for the disk: the nonce is committed before or with the next write made through the store, so whatever a request
+// writes never outlives the memory of its nonce.
+func (s *Store) UseNonce(ctx context.Context, owner, nonce string, until time.Time) (fresh bool, err error) {
+	digest := sha256.Sum256([]byte(owner + "\x00" + nonce))
+	s.nonces.mu.Lock()
+	_, used := s.nonces.m[digest]
+	if !used {
+		if s.nonces.m == nil {
+			s.nonces.m = map[[sha256.Size]byte]struct{}{}
+		}
+		s.nonces.m[digest] = struct{}{}
+	}
+	s.nonces.mu.Unlock()
+	if used {
+		return false, nil
+	}
+	release := func() {
+		s.nonces.mu.Lock()
+		delete(s.nonces.m, digest)
+		s.nonces.mu.Unlock()
+	}
+	_, err = one(ctx, s.reads, scanOne[int64], `SELECT expires FROM nonces WHERE digest = ?`, digest[:])
+	if !errors.Is(err, ErrNotFound) {
+		release()
+		return false, err
+	}
+	s.writes.later(func(t *tx) error {
+		_, err := t.exec(context.Background(), `INSERT INTO nonces (digest, expires) VALUES (?, ?) ON CONFLICT DO NOTHING`, digest[:], millis(until))
+		return err
+	}, func(err error) {
+		if err != nil {
+			s.log.Error("store nonce", "err", err) // and keep it in memory: better to refuse a replay
+			return
+		}
+		release()
+	})
+	return true, nil
+}
+
+// Flush commits what waits to be written with the next write.
+func (s *Store) Flush() { s.writes.group.Flush() }

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/base64"
+	"fmt"
+	"time"
+
+	"github.com/openwaybill/waybill"
+)
+
+// NewDelivery is a delivery to store with all its targets.
+type NewDelivery struct {
+	waybill.Delivery
+	Data []byte // decoded content, of digest Delivery.SHA256
+	Sent string // the content as the request wrote it
+	// Targets, in the order asked for. Those whose Status is final end with the delivery's creation.
+	Targets []waybill.Target
+}
+
+// AddDelivery stores a delivery, its targets, tags and content in one transaction. Counts are computed from Targets.
+func (s *Store) AddDelivery(ctx context.Context, d *NewDelivery) error {
+	d.Counts, d.TargetCount = waybill.Counts{}, len(d.Targets)
+	rows := make([][6]any, len(d.Targets))
+	for i, t := range d.Targets {
+		d.Counts.Add(t.Status, 1)
+		rows[i] = [6]any{t.Instance, i, t.Status, t.Cause, t.Detail, millis(t.Finished)}
+	}
+	var sent any
+	if d.Sent != encodeContent(d.ContentType, d.Data) {
+		sent = d.Sent
+	}
+	return s.writes.do(ctx, func(t *tx) error {
+		if _, err := t.exec(ctx, `INSERT INTO contents (digest, data) VALUES (?, ?) ON CONFLICT DO NOTHING`, d.SHA256[:], notNil(d.Data)); err != nil {
+			return fmt.Errorf("store content: %w", err)
+		}
+		f, c := d.File, d.Counts
+		if _, err := t.exec(ctx, `INSERT INTO deliveries (id, account, region, name, target_dir, owner, grp, mode, overwrite,
+				content_type, digest, size, sent, description, resource_group, timeout, created, deadline,
+				targets, pending, running, success, failed, status)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			d.ID, d.Account, d.Region, f.Name, f.TargetDir, f.Owner, f.Group, f.Mode, f.Overwrite,
+			d.ContentType, d.SHA256[:], d.Size, sent, d.Description, d.ResourceGroup, d.Timeout.Milliseconds(),
+			millis(d.Created), millis(d.Deadline),
+			d.TargetCount, c.Pending, c.Running, c.Success, c.Failed, c.Aggregate()); err != nil {
+			return fmt.Errorf("store delivery: %w", err)
+		}
+		if _, err := t.exec(ctx, `INSERT INTO targets (delivery, instance, ordinal, status, cause, detail, created, finished, updated, deadline)
+			SELECT ?, value->>0, CAST(value->>1 AS BIGINT), value->>2, value->>3, value->>4, ?, CAST(value->>5 AS BIGINT), ?, ? FROM `+s.dialect.rows,
+			d.ID, millis(d.Created), millis(d.Created), millis(d.Deadline), jsonRows(rows)); err != nil {
+			return fmt.Errorf("store targets: %w", err)
+		}
+		return t.addTags(ctx, s.dialect, d.Account, kindDelivery, string(d.ID), d.Tags)
+	})
+}
+
+func notNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+// encodeContent writes data as a request of that content type usually does.
+func encodeContent(t waybill.ContentType, data []byte) string {
+	if t == waybill.Base64 {
+		return base64.StdEncoding.EncodeToString(data)
+	}
+	return string(data)
+}
+
+const deliveryColumns = `SELECT d.id, d.account, d.region, d.name, d.target_dir, d.owner, d.grp, d.mode, d.overwrite,
+	d.content_type, d.digest, d.size, d.description, d.resource_group, d.timeout, d.created, d.deadline,
+	d.targets, d.pending, d.running, d.success, d.failed`
+
+func deliveryFields(d *waybill.Delivery) (dest []any, done func()) {
+	var digest []byte
+	var timeout, created, deadline int64
+	dest = []any{
+		&d.ID, &d.Account, &d.Region, &d.File.Name, &d.File.TargetDir, &d.File.Owner, &d.File.Group, &d.File.Mode,
+		&d.File.Overwrite, &d.ContentType, &digest, &d.Size, &d.Description, &d.ResourceGroup, &timeout, &created, &deadline,
+		&d.TargetCount, &d.Counts.Pending, &d.Counts.Running, &d.Counts.Success, &d.Counts.Failed,
+	}
+	return dest, func() {
+		copy(d.SHA256[:], digest)
+		d.Timeout = time.Duration(timeout) * time.Millisecond
+		d.Created, d.Deadline = instant(created), instant(deadline)
+	}
+}
+
+// Deliveries returns a page of an account's deliveries with content and targets, newest first. Its cursor is a delivery ID.
+func (s *Store) Deliveries(ctx context.Context, account waybill.AccountID, f waybill.DeliveryFilter, p waybill.Page) (waybill.Listing[waybill.DeliveryResult], error) {
+	var list waybill.Listing[waybill.DeliveryResult]
+	var w filter
+	w.eq("d.id", string(f.ID))
+	w.add("d.account = ? AND d.region = ?", account, f.Region)
+	w.eq("d.name", f.Name)
+	w.eq("d.status", string(f.Status))
+	w.eq("d.resource_group", f.ResourceGroup)
+	if f.Instance != "" {
+		w.add("d.id IN (SELECT delivery FROM targets WHERE instance = ?)", f.Instance)
+	}
+	w.tags(kindDelivery, "d.id", account, f.Tags)
+	var err error
+	if list.Total, err = one(ctx, s.reads, scanOne[int64], "SELECT COUNT(*) FROM deliveries d"+w.where(), w.args...); err != nil {
+		return list, fmt.Errorf("count deliveries: %w", err)
+	}
+	if p.Cursor != "" {
+		w.add("d.id < ?", p.Cursor)
+	}
+	list.Items, err = all(ctx, s.reads, scanResult,
+		deliveryColumns+`, d.sent, c.data FROM deliveries d JOIN contents c ON c.digest = d.digest`+w.where()+
+			` ORDER BY d.id DESC LIMIT ? OFFSET ?`, append(w.args, p.Size+1, p.Offset)...)
+	if err != nil {
+		return list, fmt.Errorf("list deliveries: %w", err)
+	}
+	if len(list.Items) > p.Size {
+		list.Items = list.Items[:p.Size]
+		list.Next = string(list.Items[p.Size-1].ID)
+	}
+	return list, s.addTargets(ctx, list.Items, f.Instance)
+}
+
+func scanResult(r *sql.Rows) (v waybill.DeliveryResult, err error) {
+	var sent sql.NullString
+	var data []byte
+	dest, done := deliveryFields(&v.Delivery)
+	if err = r.Scan(append(dest, &sent, &data)...); err != nil {
+		return v, err
+	}
+	done()
+	if v.Content = sent.String; !sent.Valid {
+		v.Content = encodeContent(v.ContentType, data)
+	}
+	return v, nil
+}
+
+// addTargets fills in targets and tags of a page of deliveries.
+func (s *Store) addTargets(ctx context.Context, items []waybill.DeliveryResult, only waybill.InstanceID) error {
+	if len(items) == 0 {
+		return nil
+	}
+	index := make(map[waybill.DeliveryID]*waybill.DeliveryResult, len(items))
+	ids := make([]string, len(items))
+	for i := range items {
+		index[items[i].ID] = &items[i]
+		ids[i] = string(items[i].ID)
+	}
+	query, args := targetColumns+` FROM targets t WHERE t.delivery IN (SELECT value->>0 FROM `+s.dialect.rows+`)`, []any{jsonRows(column(ids))}
+	if only != "" {
+		query, args = query+` AND t.instance = ?`, append(args, only)
+	}
+	targets, err := all(ctx, s.reads, scanTarget, query+` ORDER BY t.delivery, t.ordinal`, args...)
+	if err != nil {
+		return fmt.Errorf("list targets: %w", err)
+	}
+	for _, t := range targets {
+		d := index[t.Delivery]
+		d.Targets = append(d.Targets, t.Target)
+	}
+	tags, err := s.tagsOf(ctx, kindDelivery, ids)
+	if err != nil {
+		return fmt.Errorf("list tags: %w", err)
+	}
+	for i := range items {
+		items[i].Tags = tags[ids[i]]
+	}
+	return nil
+}
+
+// Dispatch is a delivery as it goes to machines: without tags and targets, with content.
+type Dispatch struct {
+	waybill.Delivery
+	Data []byte
+}
+
+func scanDispatch(r *sql.Rows) (v Dispatch, err error) {
+	dest, done := deliveryFields(&v.Delivery)
+	if err = r.Scan(append(dest, &v.Data)...); err != nil {
+		return v, err
+	}
+	done()
+	v.Data = bytes.Clone(v.Data)
+	return v, nil
+}
+
+const dispatchColumns = deliveryColumns + `, c.data FROM deliveries d JOIN contents c ON c.digest = d.digest`
+
+// Dispatch returns a delivery to send; ErrNotFound if it is not there.
+func (s *Store) Dispatch(ctx context.Context, id waybill.DeliveryID) (Dispatch, error) {
+	return one(ctx, s.reads, scanDispatch, dispatchColumns+` WHERE d.id = ?`, id)
+}
+
+// OpenFor returns deliveries that are open for an instance, in order of ID after the given one, at most limit.
+func (s *Store) OpenFor(ctx context.Context, instance waybill.InstanceID, after waybill.DeliveryID, limit int) ([]Dispatch, error) {
+	return all(ctx, s.reads, scanDispatch, dispatchColumns+` WHERE d.id IN (
+			SELECT t.delivery FROM targets t WHERE t.instance = ? AND t.finished = 0 AND t.delivery > ? ORDER BY t.delivery LIMIT ?)
+		ORDER BY d.id`, instance, after, limit)
+}

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/openwaybill/waybill"
+)
+
+const instanceColumns = `SELECT i.id, i.account, i.region, i.name, i.activation, i.state, i.hostname, i.machine_id, i.intranet_ip,
+	i.internet_ip, i.os_type, i.os_version, i.agent_version, i.capability, i.public_key, i.resource_group, i.registered,
+	i.presence, i.last_seen`
+
+func instanceFields(i *waybill.Instance) (dest []any, done func()) {
+	var registered, seen int64
+	f := &i.Facts
+	dest = []any{
+		&i.ID, &i.Account, &i.Region, &i.Name, &i.Activation, &i.State, &f.Hostname, &f.MachineID, &f.IntranetIP,
+		&i.InternetIP, &f.OSType, &f.OSVersion, &f.AgentVersion, &f.Capability, &i.PublicKey, &i.ResourceGroup, &registered,
+		&i.Presence, &seen,
+	}
+	return dest, func() { i.Registered, i.LastSeen = instant(registered), instant(seen) }
+}
+
+func scanInstance(r *sql.Rows) (i waybill.Instance, err error) {
+	dest, done := instanceFields(&i)
+	if err = r.Scan(dest...); err == nil {
+		done()
+	}
+	return i, err
+}
+
+// EnrolResult says what Enrol did.
+type EnrolResult struct {
+	Instance waybill.Instance
+	Full     bool // the activation has no room; nothing was stored
+}
+
+// Enrol stores a new instance and takes one place of its activation, in one transaction. name gets how many machines
+// the activation had before and returns the instance's name. A key that has enrolled before returns its instance as it is.
+func (s *Store) Enrol(ctx context.Context, i waybill.Instance, name func(before int) string) (res EnrolResult, err error) {
+	err = s.writes.do(ctx, func(t *tx) error {
+		had, err := one(ctx, t, scanInstance, instanceColumns+` FROM instances i WHERE i.public_key = ?`, i.PublicKey)
+		if err == nil {
+			res.Instance = had
+			return nil
+		} else if !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		n, err := t.exec(ctx, `UPDATE activations SET registered = registered + 1 WHERE id = ? AND registered < instance_count`, i.Activation)
+		if err != nil {
+			return err
+		}
+		if res.Full = n == 0; res.Full {
+			return nil
+		}
+		count, err := one(ctx, t, scanOne[int], `SELECT registered FROM activations WHERE id = ?`, i.Activation)
+		if err != nil {
+			return err
+		}
+		i.Name = name(count - 1)
+		f := i.Facts
+		if _, err := t.exec(ctx, `INSERT INTO instances (id, account, region, name, activation, state, hostname, machine_id, intranet_ip,
+				internet_ip, os_type, os_version, agent_version, capability, public_key, resource_group, registered, presence)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			i.ID, i.Account, i.Region, i.Name, i.Activation, i.State, f.Hostname, f.MachineID, f.IntranetIP,
+			i.InternetIP, f.OSType, f.OSVersion, f.AgentVersion, f.Capability, i.PublicKey, i.ResourceGroup, millis(i.Registered), i.Presence); err != nil {
+			return err
+		}
+		res.Instance = i
+		return t.addTags(ctx, s.dialect, i.Account, kindInstance, string(i.ID), i.Tags)
+	})
+	return res, err
+}
+
+// Instance returns an instance in any state, without tags and counts; ErrNotFound if it never was.
+func (s *Store) Instance(ctx context.Context, id waybill.InstanceID) (waybill.Instance, error) {
+	return one(ctx, s.reads, scanInstance, instanceColumns+` FROM instances i WHERE i.id = ?`, id)
+}
+
+// InstanceByKey returns the instance with that public key, like Instance.
+func (s *Store) InstanceByKey(ctx context.Context, publicKey string) (waybill.Instance, error) {
+	return one(ctx, s.reads, scanInstance, instanceColumns+` FROM instances i WHERE i.public_key = ?`, publicKey)
+}
+
+// InstancesByID returns those of ids that belong to the account and region, in any state.
+func (s *Store) InstancesByID(ctx context.Context, account waybill.AccountID, region string, ids []waybill.InstanceID) (map[waybill.InstanceID]waybill.Instance, error) {
+	list, err := all(ctx, s.reads, scanInstance, instanceColumns+` FROM instances i
+		WHERE i.id IN (SELECT value->>0 FROM `+s.dialect.rows+`) AND i.account = ? AND i.region = ?`, jsonRows(column(ids)), account, region)
+	m := make(map[waybill.InstanceID]waybill.Instance, len(list))
+	for _, i := range list {
+		m[i.ID] = i
+	}
+	return m, err
+}
+
+// Instances returns a page of an account's instances that are part of the fleet, with tags and counts, newest first.
+func (s *Store) Instances(ctx context.Context, account waybill.AccountID, f waybill.InstanceFilter, p waybill.Page) (waybill.Listing[waybill.Instance], error) {
+	var list waybill.Listing[waybill.Instance]
+	var w filter
+	w.add("i.account = ? AND i.region = ? AND i.state <> ?", account, f.Region, waybill.Deregistered)
+	if len(f.IDs) > 0 {
+		w.add("i.id IN (SELECT value->>0 FROM "+s.dialect.rows+")", jsonRows(column(f.IDs)))
+	}
+	w.eq("i.name", f.Name)
+	w.eq("i.activation", string(f.Activation))
+	w.eq("i.machine_id", f.MachineID)
+	w.eq("i.resource_group", f.ResourceGroup)
+	if f.IP != "" {
+		w.add("(i.intranet_ip = ? OR i.internet_ip = ?)", f.IP, f.IP)
+	}
+	if f.OSType != "" {
+		w.add("lower(i.os_type) = lower(?)", f.OSType)
+	}
+	if f.Connected != nil {
+		cond := "(i.state = ? AND i.presence = ? AND i.last_seen >= ?)"
+		if !*f.Connected {
+			cond = "NOT " + cond
+		}
+		w.add(cond, waybill.Registered, waybill.Online, millis(s.now().Add(-waybill.SilentAfter)))
+	}
+	w.tags(kindInstance, "i.id", account, f.Tags)
+	var err error
+	if list.Total, err = one(ctx, s.reads, scanOne[int64], "SELECT COUNT(*) FROM instances i"+w.where(), w.args...); err != nil {
+		return list, fmt.Errorf("count instances: %w", err)
+	}
+	after(&w, "i.registered", "i.id", p.Cursor)
+	list.Items, err = all(ctx, s.reads, scanInstance, instanceColumns+" FROM instances i"+w.where()+
+		" ORDER BY i.registered DESC, i.id DESC LIMIT ? OFFSET ?", append(w.args, p.Size+1, p.Offset)...)
+	if err != nil {
+		return list, fmt.Errorf("list instances: %w", err)
+	}
+	if len(list.Items) > p.Size {
+		list.Items = list.Items[:p.Size]
+		last := list.Items[p.Size-1]
+		list.Next = cursor(last.Registered, string(last.ID))
+	}
+	return list, s.addInstanceExtras(ctx, list.Items)
+}
+
+// addInstanceExtras fills in tags, and what the targets tell: how many ended, are open, and when the last one came.
+func (s *Store) addInstanceExtras(ctx context.Context, items []waybill.Instance) error {
+	if len(items) == 0 {
+		return nil
+	}
+	ids := make([]string, len(items))
+	for i := range items {
+		ids[i] = string(items[i].ID)
+	}
+	tags, err := s.tagsOf(ctx, kindInstance, ids)
+	if err != nil {
+		return fmt.Errorf("list tags: %w", err)
+	}
+	type row struct {
+		id          waybill.InstanceID
+		ended, open int64
+		last        int64
+	}
+	list, err := all(ctx, s.reads, func(r *sql.Rows) (v row, err error) {
+		return v, r.Scan(&v.id, &v.ended, &v.open, &v.last)
+	}, `SELECT t.instance, SUM(CASE WHEN t.finished > 0 THEN 1 ELSE 0 END), SUM(CASE WHEN t.finished = 0 THEN 1 ELSE 0 END), MAX(t.created)
+		FROM targets t WHERE t.instance IN (SELECT value->>0 FROM `+s.dialect.rows+`) GROUP BY t.instance`, jsonRows(column(ids)))
+	if err != nil {
+		return fmt.Errorf("count targets: %w", err)
+	}
+	counts := make(map[waybill.InstanceID]row, len(list))
+	for _, v := range list {
+		counts[v.id] = v
+	}
+	for i := range items {
+		c := counts[items[i].ID]
+		items[i].Tags = tags[ids[i]]
+		items[i].Deliveries, items[i].OpenTargets, items[i].LastDelivery = c.ended, c.open, instant(c.last)
+	}
+	return nil
+}
+
+// RenameInstance gives an instance of the fleet another name; ErrNotFound if there is none.
+func (s *Store) RenameInstance(ctx context.Context, account waybill.AccountID, region string, id waybill.InstanceID, name string) error {
+	return s.writes.do(ctx, func(t *tx) error {
+		return mustChange(t.exec(ctx, `UPDATE instances SET name = ? WHERE id = ? AND account = ? AND region = ? AND state <> ?`,
+			name, id, account, region, waybill.Deregistered))
+	})
+}
+
+// LeaveFleet moves an instance to state to, Deregistered or Quarantine, unless it is deregistered already (ErrNotFound).
+func (s *Store) LeaveFleet(ctx context.Context, id waybill.InstanceID, to waybill.InstanceState) error {
+	return s.writes.do(ctx, func(t *tx) error {
+		was, err := one(ctx, t, scanInstance, instanceColumns+` FROM instances i WHERE i.id = ?`, id)
+		if err != nil {
+			return err
+		}
+		if was.State == waybill.Deregistered {
+			return ErrNotFound
+		}
+		if _, err := t.exec(ctx, `UPDATE instances SET state = ?, released = ? WHERE id = ?`, to, millis(s.now()), id); err != nil {
+			return err
+		}
+		if to != waybill.Deregistered {
+			return nil
+		}
+		_, err = t.exec(ctx, `UPDATE activations SET deregistered = deregistered + 1 WHERE id = ?`, was.Activation)
+		return err
+	})
+}
+
+// LeftSince returns the public keys of instances that left the fleet after t, and when.
+func (s *Store) LeftSince(ctx context.Context, t time.Time) (map[string]time.Time, error) {
+	type row struct {
+		key string
+		at  int64
+	}
+	list, err := all(ctx, s.reads, func(r *sql.Rows) (v row, err error) { return v, r.Scan(&v.key, &v.at) },
+		`SELECT public_key, released FROM instances WHERE released > 0 AND released > ?`, millis(t))
+	m := make(map[string]time.Time, len(list))
+	for _, v := range list {
+		m[v.key] = instant(v.at)
+	}
+	return m, err
+}
+
+// Greet records a hello: who runs now, on what, and that it is online. It returns the session that was there before and
+// what was known of it.
+func (s *Store) Greet(ctx context.Context, id waybill.InstanceID, session string, facts waybill.Facts) (before Seen, err error) {
+	err = s.writes.do(ctx, func(t *tx) error {
+		before, err = one(ctx, t, func(r *sql.Rows) (v Seen, err error) {
+			var at int64
+			err = r.Scan(&v.Session, &v.Presence, &at)
+			v.At = instant(at)
+			return v, err
+		}, `SELECT session, presence, last_seen FROM instances WHERE id = ? AND state = ?`, id, waybill.Registered)
+		if err != nil {
+			return err
+		}
+		_, err := t.exec(ctx, `UPDATE instances SET session = ?, presence = ?, last_seen = ?, hostname = ?, machine_id = ?, intranet_ip = ?,
+			os_type = ?, os_version = ?, agent_version = ?, capability = ? WHERE id = ?`,
+			session, waybill.Online, millis(s.now()), facts.Hostname, facts.MachineID, facts.IntranetIP,
+			facts.OSType, facts.OSVersion, facts.AgentVersion, facts.Capability, id)
+		return err
+	})
+	return before, err
+}
+
+// Seen is what the last message of an agent told.
+type Seen struct {
+	Session  string
+	Presence waybill.Presence
+	At       time.Time
+}
+
+// Sighting is a heartbeat or a goodbye.
+type Sighting struct {
+	Instance waybill.InstanceID
+	Session  string
+	Presence waybill.Presence
+	At       time.Time
+}
+
+// Sight records sightings in one transaction. Those of a session that is not the instance's present one change nothing,
+// and nothing goes back in time.
+func (s *Store) Sight(ctx context.Context, list []Sighting) error {
+	if len(list) == 0 {
+		return nil
+	}
+	rows := make([][4]any, len(list))
+	for i, v := range list {
+		rows[i] = [4]any{v.Instance, v.Session, v.Presence, millis(v.At)}
+	}
+	return s.writes.do(ctx, func(t *tx) error {
+		_, err := t.exec(ctx, `UPDATE instances SET presence = r.presence, last_seen = r.at
+			FROM (SELECT value->>0 AS id, value->>1 AS session, value->>2 AS presence, CAST(value->>3 AS BIGINT) AS at FROM `+s.dialect.rows+`) r
+			WHERE instances.id = r.id AND instances.session = r.session AND instances.last_seen <= r.at`, jsonRows(rows))
+		return err
+	})
+}

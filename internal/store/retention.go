@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/openwaybill/waybill"
+)
+
+// Scope is one account in one region: what retention counts by.
+type Scope struct {
+	Account waybill.AccountID
+	Region  string
+}
+
+// Scopes returns every scope that has deliveries.
+func (s *Store) Scopes(ctx context.Context) ([]Scope, error) {
+	return all(ctx, s.reads, func(r *sql.Rows) (v Scope, err error) { return v, r.Scan(&v.Account, &v.Region) },
+		`SELECT DISTINCT account, region FROM deliveries`)
+}
+
+type expired struct {
+	id     string
+	digest []byte
+}
+
+// Expire removes up to limit ended deliveries of a scope that are older than before, or beyond the newest keep ones, with
+// their targets and tags, oldest first. It returns how many.
+func (s *Store) Expire(ctx context.Context, scope Scope, before time.Time, keep, limit int) (removed int, err error) {
+	err = s.writes.do(ctx, func(t *tx) error {
+		// The newest delivery that is beyond keep; empty while there are fewer.
+		beyond, err := one(ctx, t, scanOne[string], `SELECT id FROM deliveries WHERE account = ? AND region = ? ORDER BY id DESC LIMIT 1 OFFSET ?`,
+			scope.Account, scope.Region, keep)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		old, err := all(ctx, t, func(r *sql.Rows) (v expired, err error) { return v, r.Scan(&v.id, &v.digest) },
+			`SELECT id, digest FROM deliveries WHERE account = ? AND region = ? AND (created < ? OR id <= ?)
+				AND pending = 0 AND running = 0 ORDER BY id LIMIT ?`, scope.Account, scope.Region, millis(before), beyond, limit)
+		if err != nil || len(old) == 0 {
+			return err
+		}
+		removed = len(old)
+		ids := make([]string, len(old))
+		for i, v := range old {
+			ids[i] = v.id
+		}
+		for _, q := range []string{
+			`DELETE FROM targets WHERE delivery IN (SELECT value->>0 FROM ` + s.dialect.rows + `)`,
+			`DELETE FROM tags WHERE kind = 'delivery' AND resource IN (SELECT value->>0 FROM ` + s.dialect.rows + `)`,
+			`DELETE FROM deliveries WHERE id IN (SELECT value->>0 FROM ` + s.dialect.rows + `)`,
+		} {
+			if _, err := t.exec(ctx, q, jsonRows(column(ids))); err != nil {
+				return fmt.Errorf("remove deliveries: %w", err)
+			}
+		}
+		for _, v := range old {
+			if _, err := t.exec(ctx, `DELETE FROM contents WHERE digest = ? AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.digest = ?)`,
+				v.digest, v.digest); err != nil {
+				return fmt.Errorf("remove content: %w", err)
+			}
+		}
+		return nil
+	})
+	return removed, err
+}
+
+// ForgetNonces removes up to limit nonces that have expired, and returns how many.
+func (s *Store) ForgetNonces(ctx context.Context, limit int) (removed int64, err error) {
+	err = s.writes.do(ctx, func(t *tx) error {
+		removed, err = t.exec(ctx, `DELETE FROM nonces WHERE digest IN (SELECT digest FROM nonces WHERE expires < ? LIMIT ?)`, millis(s.now()), limit)
+		return err
+	})
+	return removed, err
+}

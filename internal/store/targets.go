@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/openwaybill/waybill"
+)
+
+// Change is an event for one target.
+type Change struct {
+	Delivery waybill.DeliveryID
+	Instance waybill.InstanceID
+	waybill.Event
+}
+
+// Target is a target with its deadline.
+type Target struct {
+	waybill.Target
+	Deadline time.Time
+}
+
+const targetColumns = `SELECT t.delivery, t.instance, t.status, t.cause, t.detail, t.created, t.started, t.finished, t.updated, t.deadline`
+
+func targetFields(t *Target) (dest []any, done func()) {
+	var created, started, finished, updated, deadline int64
+	dest = []any{&t.Delivery, &t.Instance, &t.Status, &t.Cause, &t.Detail, &created, &started, &finished, &updated, &deadline}
+	return dest, func() {
+		t.Created, t.Started, t.Finished = instant(created), instant(started), instant(finished)
+		t.Updated, t.Deadline = instant(updated), instant(deadline)
+	}
+}
+
+func scanTarget(r *sql.Rows) (t Target, err error) {
+	dest, done := targetFields(&t)
+	if err = r.Scan(dest...); err == nil {
+		done()
+	}
+	return t, err
+}
+
+// heldTarget is a target with what its delivery holds it to.
+type heldTarget struct {
+	waybill.Target
+	terms waybill.Terms
+}
+
+func scanHeld(r *sql.Rows) (h heldTarget, err error) {
+	var t Target
+	dest, done := targetFields(&t)
+	var digest []byte
+	if err = r.Scan(append(dest, &digest)...); err != nil {
+		return h, err
+	}
+	done()
+	h.Target, h.terms.Deadline = t.Target, t.Deadline
+	copy(h.terms.SHA256[:], digest)
+	return h, nil
+}
+
+type targetKey struct {
+	delivery waybill.DeliveryID
+	instance waybill.InstanceID
+}
+
+// Apply applies events to their targets, in order, in one transaction together with the counts of their deliveries, and
+// returns which of them changed something. Events of targets that are not there change nothing.
+func (s *Store) Apply(ctx context.Context, changes []Change) (applied []bool, err error) {
+	if len(changes) == 0 {
+		return nil, nil
+	}
+	keys := make([][2]string, len(changes))
+	for i, c := range changes {
+		keys[i] = [2]string{string(c.Delivery), string(c.Instance)}
+	}
+	encoded := jsonRows(keys)
+	err = s.writes.do(ctx, func(t *tx) error {
+		list, err := all(ctx, t, scanHeld, targetColumns+`, d.digest FROM (
+				SELECT DISTINCT value->>0 AS delivery, value->>1 AS instance FROM `+s.dialect.rows+`) k
+			CROSS JOIN targets t ON t.delivery = k.delivery AND t.instance = k.instance
+			CROSS JOIN deliveries d ON d.id = t.delivery`, encoded)
+		if err != nil {
+			return fmt.Errorf("read targets: %w", err)
+		}
+		targets := make(map[targetKey]heldTarget, len(list))
+		for _, target := range list {
+			targets[targetKey{target.Delivery, target.Instance}] = target
+		}
+		now := s.now().UTC()
+		applied = make([]bool, len(changes))
+		changed := map[targetKey]heldTarget{}
+		counts := map[waybill.DeliveryID]*waybill.Counts{}
+		for i, c := range changes {
+			key := targetKey{c.Delivery, c.Instance}
+			target, ok := targets[key]
+			if !ok {
+				continue
+			}
+			next, ok := target.Apply(c.Event, target.terms, now)
+			if !ok {
+				continue
+			}
+			applied[i] = true
+			if counts[c.Delivery] == nil {
+				counts[c.Delivery] = &waybill.Counts{}
+			}
+			counts[c.Delivery].Add(target.Status, -1)
+			counts[c.Delivery].Add(next.Status, 1)
+			target.Target = next
+			targets[key], changed[key] = target, target
+		}
+		if err := s.updateTargets(ctx, t, changed); err != nil {
+			return err
+		}
+		return s.updateCounts(ctx, t, counts)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return applied, nil
+}
+
+func (s *Store) updateTargets(ctx context.Context, t *tx, changed map[targetKey]heldTarget) error {
+	if len(changed) == 0 {
+		return nil
+	}
+	rows := make([][8]any, 0, len(changed))
+	for k, v := range changed {
+		rows = append(rows, [8]any{k.delivery, k.instance, v.Status, v.Cause, v.Detail, millis(v.Started), millis(v.Finished), millis(v.Updated)})
+	}
+	n, err := t.exec(ctx, `UPDATE targets SET status = r.status, cause = r.cause, detail = r.detail, started = r.started,
+			finished = r.finished, updated = r.updated
+		FROM (SELECT value->>0 AS delivery, value->>1 AS instance, value->>2 AS status, value->>3 AS cause, value->>4 AS detail,
+			CAST(value->>5 AS BIGINT) AS started, CAST(value->>6 AS BIGINT) AS finished, CAST(value->>7 AS BIGINT) AS updated
+			FROM `+s.dialect.rows+`) r
+		WHERE targets.delivery = r.delivery AND targets.instance = r.instance`, jsonRows(rows))
+	if err != nil {
+		return fmt.Errorf("update targets: %w", err)
+	}
+	if n != int64(len(rows)) {
+		return fmt.Errorf("update targets: changed %d of %d", n, len(rows))
+	}
+	return nil
+}
+
+// updateCounts adds differences to the counts of deliveries, and keeps their overall status in step.
+func (s *Store) updateCounts(ctx context.Context, t *tx, differences map[waybill.DeliveryID]*waybill.Counts) error {
+	if len(differences) == 0 {
+		return nil
+	}
+	ids := make([]waybill.DeliveryID, 0, len(differences))
+	for id := range differences {
+		ids = append(ids, id)
+	}
+	type row struct {
+		id waybill.DeliveryID
+		c  waybill.Counts
+	}
+	list, err := all(ctx, t, func(r *sql.Rows) (v row, err error) {
+		return v, r.Scan(&v.id, &v.c.Pending, &v.c.Running, &v.c.Success, &v.c.Failed)
+	}, `SELECT id, pending, running, success, failed FROM deliveries WHERE id IN (SELECT value->>0 FROM `+s.dialect.rows+`)`, jsonRows(column(ids)))
+	if err != nil {
+		return fmt.Errorf("read counts: %w", err)
+	}
+	rows := make([][6]any, len(list))
+	for i, v := range list {
+		d := differences[v.id]
+		c := waybill.Counts{
+			Pending: v.c.Pending + d.Pending, Running: v.c.Running + d.Running,
+			Success: v.c.Success + d.Success, Failed: v.c.Failed + d.Failed,
+		}
+		rows[i] = [6]any{v.id, c.Pending, c.Running, c.Success, c.Failed, c.Aggregate()}
+	}
+	_, err = t.exec(ctx, `UPDATE deliveries SET pending = r.pending, running = r.running, success = r.success, failed = r.failed, status = r.status
+		FROM (SELECT value->>0 AS id, CAST(value->>1 AS BIGINT) AS pending, CAST(value->>2 AS BIGINT) AS running,
+			CAST(value->>3 AS BIGINT) AS success, CAST(value->>4 AS BIGINT) AS failed, value->>5 AS status FROM `+s.dialect.rows+`) r
+		WHERE deliveries.id = r.id`, jsonRows(rows))
+	if err != nil {
+		return fmt.Errorf("update counts: %w", err)
+	}
+	return nil
+}
+
+// Overdue is an open target whose deadline has passed, with what tells why.
+type Overdue struct {
+	Target
+	Presence        waybill.Presence
+	State           waybill.InstanceState
+	LastSeen        time.Time
+	AccountDisabled bool
+}
+
+// Overdue returns up to limit open targets whose deadline lies before t, the longest overdue first.
+func (s *Store) Overdue(ctx context.Context, t time.Time, limit int) ([]Overdue, error) {
+	return all(ctx, s.reads, func(r *sql.Rows) (o Overdue, err error) {
+		var seen int64
+		dest, done := targetFields(&o.Target)
+		if err = r.Scan(append(dest, &o.Presence, &o.State, &seen, &o.AccountDisabled)...); err == nil {
+			done()
+			o.LastSeen = instant(seen)
+		}
+		return o, err
+	}, targetColumns+`, i.presence, i.state, i.last_seen, a.disabled
+		FROM targets t JOIN instances i ON i.id = t.instance JOIN accounts a ON a.id = i.account
+		WHERE t.finished = 0 AND t.deadline < ? ORDER BY t.deadline LIMIT ?`, millis(t), limit)
+}
+
+// NextDeadline returns the earliest deadline of all open targets, and zero if none is open.
+func (s *Store) NextDeadline(ctx context.Context) (time.Time, error) {
+	ms, err := one(ctx, s.reads, scanOne[sql.NullInt64], `SELECT MIN(deadline) FROM targets WHERE finished = 0`)
+	return instant(ms.Int64), err
+}
+
+// OpenTargets returns up to limit open targets of an instance.
+func (s *Store) OpenTargets(ctx context.Context, instance waybill.InstanceID, limit int) ([]Target, error) {
+	return all(ctx, s.reads, scanTarget, targetColumns+` FROM targets t WHERE t.instance = ? AND t.finished = 0 ORDER BY t.delivery LIMIT ?`, instance, limit)
+}
+
+// OpenOfAccount returns up to limit open targets of an account that no machine has acknowledged.
+func (s *Store) OpenOfAccount(ctx context.Context, account waybill.AccountID, limit int) ([]Target, error) {
+	return all(ctx, s.reads, scanTarget, targetColumns+` FROM targets t JOIN deliveries d ON d.id = t.delivery
+		WHERE t.finished = 0 AND t.status = ? AND d.account = ? ORDER BY t.deadline LIMIT ?`, waybill.Pending, account, limit)
+}
+
+// PendingOf returns the instances of a delivery that have not acknowledged it, and that are part of the fleet.
+func (s *Store) PendingOf(ctx context.Context, id waybill.DeliveryID) ([]waybill.InstanceID, error) {
+	return all(ctx, s.reads, scanOne[waybill.InstanceID], `SELECT t.instance FROM targets t WHERE t.delivery = ? AND t.finished = 0 AND t.status = ?`, id, waybill.Pending)
+}
+
+// PendingDeliveries returns the deliveries that some machine has not acknowledged, and their deadlines.
+func (s *Store) PendingDeliveries(ctx context.Context) (map[waybill.DeliveryID]time.Time, error) {
+	list, err := all(ctx, s.reads, scanTarget, `SELECT DISTINCT t.delivery, '', '', '', '', 0, 0, 0, 0, t.deadline
+		FROM targets t WHERE t.finished = 0 AND t.status = ?`, waybill.Pending)
+	m := make(map[waybill.DeliveryID]time.Time, len(list))
+	for _, t := range list {
+		m[t.Delivery] = t.Deadline
+	}
+	return m, err
+}
+
+// Missing returns, of the open targets of the given instances, those whose delivery the instance does not name as held.
+// held maps each instance to the deliveries its agent has.
+func (s *Store) Missing(ctx context.Context, held map[waybill.InstanceID][]waybill.DeliveryID) ([]Target, error) {
+	ids := make([]waybill.InstanceID, 0, len(held))
+	for id := range held {
+		ids = append(ids, id)
+	}
+	open, err := all(ctx, s.reads, scanTarget, targetColumns+` FROM (SELECT value->>0 AS instance FROM `+s.dialect.rows+`) k
+		CROSS JOIN targets t ON t.instance = k.instance WHERE t.finished = 0 ORDER BY t.delivery`, jsonRows(column(ids)))
+	if err != nil {
+		return nil, err
+	}
+	missing := open[:0]
+	for _, t := range open {
+		if !slices.Contains(held[t.Instance], t.Delivery) {
+			missing = append(missing, t)
+		}
+	}
+	return missing, nil
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/openwaybill/waybill/internal/batch"
+)
+
+// maxGroup bounds how many writes share a transaction, and so how long the first waits for the last.
+const maxGroup = 512
+
+// maxLazy bounds how many lazy writes wait for company before somebody has to commit them.
+const maxLazy = 1024
+
+// writer groups writes: those that come while one transaction syncs share the next, in the order they came. Its statements
+// are those of one connection, so that a transaction is simply what runs between BEGIN and COMMIT.
+type writer struct {
+	stmts *statements
+	group *batch.Group[*write]
+	log   *slog.Logger
+}
+
+type write struct {
+	ctx  context.Context
+	fn   func(*tx) error
+	err  error
+	then func(error) // if not nil, told what became of it
+}
+
+// tx is the running transaction as one write sees it.
+type tx struct{ *statements }
+
+// exec runs a statement and returns how many rows it changed.
+func (t *tx) exec(ctx context.Context, query string, args ...any) (int64, error) {
+	st, err := t.prepare(ctx, query)
+	if err != nil {
+		return 0, err
+	}
+	r, err := st.ExecContext(ctx, args...)
+	if err != nil {
+		return 0, classify(err)
+	}
+	return r.RowsAffected()
+}
+
+func newWriter(stmts *statements, log *slog.Logger) *writer {
+	w := &writer{stmts: stmts, log: log}
+	w.group = batch.New(maxGroup, w.commit)
+	return w
+}
+
+// do runs fn in a transaction and returns once it is durable, or has failed and left nothing behind. fn may run beside
+// others' in the same transaction, each in a savepoint of its own.
+func (w *writer) do(ctx context.Context, fn func(*tx) error) error {
+	op := &write{ctx: ctx, fn: fn}
+	w.group.Do(op)
+	return op.err
+}
+
+// later queues fn for the next transaction and returns at once. Whatever a later call of do writes is committed with it
+// or after it, never before. then hears the result.
+func (w *writer) later(fn func(*tx) error, then func(error)) {
+	if n := w.group.Later(&write{ctx: context.Background(), fn: fn, then: then}); n > maxLazy {
+		w.group.Flush()
+	}
+}
+
+// errNotRun is the result of a write until its group has committed.
+var errNotRun = errors.New("the transaction did not end")
+
+// commit runs one group. Its context is its own: no caller's end may roll back another's write.
+func (w *writer) commit(ops []*write) {
+	for _, op := range ops {
+		op.err = errNotRun // stands if a panic leaves this function
+	}
+	err := classify(w.run(context.Background(), ops))
+	if err != nil {
+		w.log.Error("commit failed", "writes", len(ops), "err", err)
+	}
+	for _, op := range ops {
+		if err != nil {
+			op.err = err
+		}
+		if op.then != nil {
+			op.then(op.err)
+		}
+	}
+}
+
+func (w *writer) run(ctx context.Context, ops []*write) (err error) {
+	t := &tx{w.stmts}
+	if _, err := t.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	committed := false
+	defer func() { // also when a write panics
+		if !committed {
+			_, rb := t.exec(ctx, "ROLLBACK")
+			err = errors.Join(err, rb)
+		}
+	}()
+	for _, op := range ops {
+		if op.err = op.ctx.Err(); op.err != nil {
+			continue
+		}
+		if err := savepoint(ctx, t, op); err != nil {
+			return err
+		}
+	}
+	if _, err := t.exec(ctx, "COMMIT"); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	committed = true
+	return nil
+}
+
+// savepoint runs one write so that its failure undoes only itself. The error is one that ends the whole transaction.
+func savepoint(ctx context.Context, t *tx, op *write) error {
+	if _, err := t.exec(ctx, "SAVEPOINT w"); err != nil {
+		return fmt.Errorf("savepoint: %w", err)
+	}
+	if op.err = op.fn(t); op.err != nil {
+		if _, err := t.exec(ctx, "ROLLBACK TO w"); err != nil {
+			return fmt.Errorf("roll back to savepoint: %w", err)
+		}
+	}
+	if _, err := t.exec(ctx, "RELEASE w"); err != nil {
+		return fmt.Errorf("release savepoint: %w", err)
+	}
+	return nil
+}
+
+func (w *writer) close() error {
+	w.group.Flush()
+	return w.stmts.close()
+}
+
+// jsonRows encodes rows for a "FROM rows(?)" clause: one parameter, however many rows.
+func jsonRows(rows any) string {
+	b, err := json.Marshal(rows)
+	if err != nil {
+		panic(fmt.Sprintf("store: encode rows: %v", err)) // rows are strings and integers
+	}
+	return string(b)
+}
