@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/base64"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/acs"
+	"github.com/openwaybill/waybill/internal/control"
+)
+
+const (
+	testKey     = "testid"
+	testSecret  = "testsecret"
+	testAccount = waybill.AccountID("1234567890123456")
+	testRegion  = "cn-hangzhou"
+)
+
+var testNow = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+// fake stands in for control.Service: it knows keys and nonces, records what the use cases are asked, and answers
+// them with what the test put here.
+type fake struct {
+	mu     sync.Mutex
+	nonces map[string]time.Time // what is remembered, until when
+	asked  []any                // the arguments of every use case, in order
+
+	err        error // of every use case
+	panics     any   // what every use case panics with
+	credErr    error // of Credential
+	deliveries control.Listing[control.DeliveryResult]
+	codes      control.Listing[waybill.Activation]
+	instances  control.Listing[waybill.Instance]
+	keys       []waybill.AccessKey
+}
+
+func newFake() *fake { return &fake{nonces: make(map[string]time.Time)} }
+
+func (f *fake) ask(args ...any) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = append(f.asked, args...)
+	if f.panics != nil {
+		panic(f.panics)
+	}
+	return f.err
+}
+
+func (f *fake) Now() time.Time    { return testNow }
+func (f *fake) Regions() []string { return []string{testRegion, "cn-beijing"} }
+func (f *fake) TokenKey() []byte  { return []byte("0123456789abcdef0123456789abcdef") }
+
+func (f *fake) Credential(_ context.Context, keyID string) (control.Credential, error) {
+	if f.credErr != nil {
+		return control.Credential{}, f.credErr
+	}
+	key := waybill.AccessKey{ID: keyID, Account: testAccount, Active: true}
+	switch keyID {
+	case testKey:
+	case "otherid":
+		key.Account = "6543210987654321"
+	case "inactiveid":
+		key.Active = false
+	case "disabledaccount":
+		return control.Credential{}, waybill.Errorf(waybill.AccountNotFound, "the account is disabled")
+	default:
+		return control.Credential{}, waybill.Errorf(waybill.AccessKeyNotFound, "no such key")
+	}
+	return control.Credential{Key: key, Secret: testSecret}, nil
+}
+
+func (f *fake) UseNonce(_ context.Context, keyID, nonce string, until time.Time) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	name := keyID + " " + nonce
+	if _, used := f.nonces[name]; used {
+		return false, nil
+	}
+	f.nonces[name] = until
+	return true, nil
+}
+
+func (f *fake) Send(_ context.Context, who waybill.Principal, req control.SendRequest) (waybill.DeliveryID, error) {
+	return "f-hz0vk9", f.ask(who, req)
+}
+
+func (f *fake) Deliveries(
+	_ context.Context, _ waybill.Principal, q control.DeliveryFilter, p control.Page,
+) (control.Listing[control.DeliveryResult], error) {
+	return f.deliveries, f.ask(q, p)
+}
+
+func (f *fake) CreateActivation(
+	_ context.Context, _ waybill.Principal, a waybill.Activation,
+) (waybill.Activation, string, error) {
+	err := f.ask(a)
+	a.ID = "4ECEEE12-56F1-4FBC-9AB1-890F12340001"
+	return a, "a-hz0ch3SwhOlE+Xo/32lAZC", err
+}
+
+func (f *fake) Activations(
+	_ context.Context, _ waybill.Principal, q control.ActivationFilter, p control.Page,
+) (control.Listing[waybill.Activation], error) {
+	return f.codes, f.ask(q, p)
+}
+
+func (f *fake) one(region string, id waybill.ActivationID, disabled bool) (waybill.Activation, error) {
+	err := f.ask(region, id)
+	return waybill.Activation{ID: id, Region: region, TTL: 4 * time.Hour, Disabled: disabled, Created: testNow}, err
+}
+
+func (f *fake) DisableActivation(
+	_ context.Context, _ waybill.Principal, region string, id waybill.ActivationID,
+) (waybill.Activation, error) {
+	return f.one(region, id, true)
+}
+
+func (f *fake) DeleteActivation(
+	_ context.Context, _ waybill.Principal, region string, id waybill.ActivationID,
+) (waybill.Activation, error) {
+	return f.one(region, id, false)
+}
+
+func (f *fake) Instances(
+	_ context.Context, _ waybill.Principal, q control.InstanceFilter, p control.Page,
+) (control.Listing[waybill.Instance], error) {
+	return f.instances, f.ask(q, p)
+}
+
+func (f *fake) RenameInstance(
+	_ context.Context, _ waybill.Principal, region string, id waybill.InstanceID, name string,
+) (waybill.Instance, error) {
+	return waybill.Instance{ID: id, Name: name}, f.ask(region, id, name)
+}
+
+func (f *fake) Deregister(
+	_ context.Context, _ waybill.Principal, region string, id waybill.InstanceID,
+) (waybill.Instance, error) {
+	return waybill.Instance{ID: id, Name: "web-001"}, f.ask(region, id)
+}
+
+func (f *fake) AccessKeys(context.Context, waybill.Principal) ([]waybill.AccessKey, error) {
+	return f.keys, f.ask("access keys")
+}
+
+func (f *fake) CreateAccessKey(context.Context, waybill.Principal) (waybill.AccessKey, string, error) {
+	return waybill.AccessKey{ID: "newid", Active: true, Created: testNow}, "newsecret", f.ask("create access key")
+}
+
+func (f *fake) SetAccessKey(_ context.Context, _ waybill.Principal, id string, active bool) error {
+	return f.ask(id, active)
+}
+
+func (f *fake) DeleteAccessKey(_ context.Context, _ waybill.Principal, id string) error {
+	return f.ask(id)
+}
+
+// newTestServer returns a Server over f that logs nowhere.
+func newTestServer(f *fake, cfg Config) *Server {
+	return newServer(cfg, f, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+}
+
+// versionOf returns the version that an operation belongs to.
+func versionOf(action string) string {
+	for _, op := range Operations() {
+		if op.Name == action {
+			return op.Version
+		}
+	}
+	return versionECS
+}
+
+// signV1 returns a GET request signed the V1 way. pairs are names and values of operation parameters.
+func signV1(action string, pairs ...string) *http.Request {
+	params := url.Values{"Action": {action}, "Version": {versionOf(action)}}
+	for i := 0; i < len(pairs); i += 2 {
+		params.Set(pairs[i], pairs[i+1])
+	}
+	params = acs.SignV1(http.MethodGet, params, testKey, testSecret, "", uuid.NewString(), testNow)
+	return httptest.NewRequest(http.MethodGet, "http://ecs.example.com:8480/?"+params.Encode(), nil)
+}
+
+// signACS3 returns a POST request signed the ACS3 way.
+func signACS3(action string, pairs ...string) *http.Request {
+	params := url.Values{}
+	for i := 0; i < len(pairs); i += 2 {
+		params.Set(pairs[i], pairs[i+1])
+	}
+	r := httptest.NewRequest(http.MethodPost, "http://ecs.example.com:8480/?"+params.Encode(), nil)
+	r.Header.Set("x-acs-action", action)
+	r.Header.Set("x-acs-version", versionOf(action))
+	acs.SignACS3(r, nil, testKey, testSecret, "", uuid.NewString(), testNow)
+	return r
+}
+
+// serve returns s's answer to r.
+func serve(s http.Handler, r *http.Request) (status int, header http.Header, body string) {
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	b, _ := io.ReadAll(w.Result().Body)
+	return w.Code, w.Result().Header, string(b)
+}
+
+// pick returns the value of a text field of a JSON body.
+func pick(t *testing.T, body, field string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(body, `"`+field+`":"`)
+	if !ok {
+		t.Fatalf("no text field %s in %s", field, body)
+	}
+	value, _, _ := strings.Cut(rest, `"`)
+	return value
+}
+
+// hmacSHA1 is the last step of a V1 signature, for the one request that acs.SignV1 cannot make: one without Format.
+func hmacSHA1(key, data string) string {
+	mac := hmac.New(sha1.New, []byte(key))
+	mac.Write([]byte(data))
+	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"context"
+	"time"
+
+	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/control"
+)
+
+// regional is the region that an operation works in. The frame has checked it.
+type regional struct {
+	RegionId string `required:"true" doc:"region of the instances; DescribeRegions lists them"`
+}
+
+// grouped is the resource group that something belongs to or, in a query, must belong to.
+type grouped struct {
+	ResourceGroupId string `json:",omitempty" doc:"resource group"`
+}
+
+// tagged is the tags that something has or, in a query, must have, all of them.
+type tagged struct {
+	Tag []waybill.Tag `json:",omitempty" limits:"at most 20" fault:"NumberExceed.Tags" doc:"tags"`
+}
+
+// idempotent is the mark by which a client's repetition of a request can be told.
+type idempotent struct {
+	ClientToken string `limits:"at most 64 ASCII characters" doc:"accepted; a repeated request is carried out again"`
+}
+
+func (i idempotent) check() error {
+	if len(i.ClientToken) > 64 {
+		return refuse("InvalidParameter", "ClientToken")
+	}
+	for _, c := range []byte(i.ClientToken) {
+		if c >= 0x80 {
+			return refuse("InvalidParameter", "ClientToken")
+		}
+	}
+	return nil
+}
+
+type sendFileInput struct {
+	regional
+	InstanceId  []waybill.InstanceID `required:"true" limits:"1 to 50" fault:"InstanceIds.ExceedLimit" doc:"targets"`
+	Name        string               `required:"true" limits:"at most 255 characters" doc:"file name"`
+	TargetDir   string               `required:"true" limits:"at most 255 characters" doc:"absolute; created if missing"`
+	Content     *string              `required:"true" limits:"at most 32 KiB as Base64" doc:"what the file holds"`
+	ContentType waybill.ContentType  `limits:"PlainText or Base64, default PlainText" doc:"how Content is written"`
+	Description string               `limits:"at most 512 characters" doc:"for people"`
+	Timeout     *int64               `limits:"10 to 86400, default 60; less than 10 is 10" doc:"seconds to the deadline"`
+	FileOwner   string               `limits:"at most 64 characters, default root" doc:"user name or number"`
+	FileGroup   string               `limits:"at most 64 characters, default root" doc:"group name or number"`
+	FileMode    string               `limits:"3 or 4 octal digits, default 0644" doc:"permissions"`
+	Overwrite   *bool                `limits:"default false" doc:"whether a file of that name may be replaced"`
+	grouped
+	tagged
+	idempotent
+}
+
+type sendFileOutput struct {
+	envelope
+	InvokeId waybill.DeliveryID `doc:"ask DescribeSendFileResults for it"`
+}
+
+func (c *call) sendFile(ctx context.Context, in *sendFileInput) (*sendFileOutput, error) {
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	id, err := c.Send(ctx, c.who, control.SendRequest{
+		Region:    in.RegionId,
+		Instances: in.InstanceId,
+		File: waybill.FileSpec{
+			Name:      in.Name,
+			TargetDir: in.TargetDir,
+			Owner:     in.FileOwner,
+			Group:     in.FileGroup,
+			Mode:      in.FileMode,
+			Overwrite: in.Overwrite != nil && *in.Overwrite,
+		},
+		Content:       *in.Content,
+		ContentType:   in.ContentType,
+		Description:   in.Description,
+		Timeout:       duration(in.Timeout, time.Second),
+		ResourceGroup: in.ResourceGroupId,
+		Tags:          in.Tag,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &sendFileOutput{InvokeId: id}, nil
+}
+
+// duration returns n units, zero only if n was not sent, and no more than fits: control refuses all that is too long.
+func duration(n *int64, unit time.Duration) time.Duration {
+	if n == nil {
+		return 0
+	}
+	return time.Duration(max(1, min(*n, int64((1<<63-1)/unit)))) * unit
+}

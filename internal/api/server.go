@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package api is the RPC front end: it speaks the protocol of the ECS API (2014-05-26), and the key operations of RAM
+// (2015-05-01), over the use cases of internal/control.
+//
+// One table (Operations) says what each operation takes, answers, needs and refuses. One frame (Server) does for all of
+// them what is not theirs: signature, clock, nonce, region, decoding, authorization, encoding, logging, counting. What
+// is left to an operation's handler knows neither HTTP nor XML nor JSON. The words of the API (Invocation, InvokeId,
+// ErrorCode …) live here and nowhere else.
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/acs"
+	"github.com/openwaybill/waybill/internal/control"
+)
+
+// Bounds of a request (api reference §2.6; the length of the request line and headers is net/http's to bound).
+const (
+	maxBody    = 256 << 10        // bytes of a form
+	timeWindow = 15 * time.Minute // how far the client's clock may be off
+	nonceLife  = 31 * time.Minute // after the request's own time
+)
+
+// DefaultMaxPageSize is the published maximum of PageSize and MaxResults.
+const DefaultMaxPageSize = 50
+
+// Config is how a Server behaves. The zero value is ready to use.
+type Config struct {
+	// Authorize says whether who may perform action on every one of the resources, which are ARNs. A refusal is a
+	// waybill.Error with code Forbidden. Nil allows every caller with a valid key.
+	Authorize func(ctx context.Context, who waybill.Principal, action string, resources []string) error
+	// HelpURL, followed by the error code, is the Recommend of an error. Empty: no recommendation.
+	HelpURL string
+	// MaxPageSize bounds PageSize and MaxResults. Zero: DefaultMaxPageSize.
+	MaxPageSize int
+}
+
+// service is what this package needs of control.Service.
+type service interface {
+	Now() time.Time
+	Regions() []string
+	TokenKey() []byte
+	Credential(ctx context.Context, keyID string) (control.Credential, error)
+	UseNonce(ctx context.Context, keyID, nonce string, until time.Time) (fresh bool, err error)
+
+	Send(ctx context.Context, who waybill.Principal, req control.SendRequest) (waybill.DeliveryID, error)
+	Deliveries(
+		ctx context.Context, who waybill.Principal, f control.DeliveryFilter, p control.Page,
+	) (control.Listing[control.DeliveryResult], error)
+
+	CreateActivation(
+		ctx context.Context, who waybill.Principal, a waybill.Activation,
+	) (created waybill.Activation, code string, err error)
+	Activations(
+		ctx context.Context, who waybill.Principal, f control.ActivationFilter, p control.Page,
+	) (control.Listing[waybill.Activation], error)
+	DisableActivation(
+		ctx context.Context, who waybill.Principal, region string, id waybill.ActivationID,
+	) (waybill.Activation, error)
+	DeleteActivation(
+		ctx context.Context, who waybill.Principal, region string, id waybill.ActivationID,
+	) (waybill.Activation, error)
+
+	Instances(
+		ctx context.Context, who waybill.Principal, f control.InstanceFilter, p control.Page,
+	) (control.Listing[waybill.Instance], error)
+	RenameInstance(
+		ctx context.Context, who waybill.Principal, region string, id waybill.InstanceID, name string,
+	) (waybill.Instance, error)
+	Deregister(
+		ctx context.Context, who waybill.Principal, region string, id waybill.InstanceID,
+	) (waybill.Instance, error)
+
+	AccessKeys(ctx context.Context, who waybill.Principal) ([]waybill.AccessKey, error)
+	CreateAccessKey(ctx context.Context, who waybill.Principal) (key waybill.AccessKey, secret string, err error)
+	SetAccessKey(ctx context.Context, who waybill.Principal, id string, active bool) error
+	DeleteAccessKey(ctx context.Context, who waybill.Principal, id string) error
+}
+
+// call is what a handler knows of the request it serves.
+type call struct {
+	service
+	op        *Operation
+	who       waybill.Principal
+	host      string // the endpoint as the client sees it
+	maxPage   int
+	authorize func(ctx context.Context, who waybill.Principal, action string, resources []string) error
+}
+
+// Server answers signed requests. It may be used by any number of goroutines at once.
+type Server struct {
+	cfg        Config
+	service    service
+	operations map[string]map[string]*Operation // by version and name
+	requests   *prometheus.CounterVec
+	duration   *prometheus.HistogramVec
+	log        *slog.Logger
+}
+
+// New returns a Server over svc, whose metrics are registered with reg.
+func New(cfg Config, svc *control.Service, reg prometheus.Registerer, log *slog.Logger) *Server {
+	return newServer(cfg, svc, reg, log)
+}
+
+func newServer(cfg Config, svc service, reg prometheus.Registerer, log *slog.Logger) *Server {
+	if cfg.MaxPageSize == 0 {
+		cfg.MaxPageSize = DefaultMaxPageSize
+	}
+	s := &Server{
+		cfg:        cfg,
+		service:    svc,
+		operations: make(map[string]map[string]*Operation),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "waybill_api_requests_total",
+			Help: "Requests answered, by operation and error code (OK: none).",
+		}, []string{"action", "code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "waybill_api_request_duration_seconds",
+			Help:    "Time to answer a request, by operation.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14), // 1 ms to 8 s
+		}, []string{"action"}),
+		log: log,
+	}
+	for _, op := range Operations() {
+		if s.operations[op.Version] == nil {
+			s.operations[op.Version] = make(map[string]*Operation)
+		}
+		s.operations[op.Version][op.Name] = &op
+	}
+	reg.MustRegister(s.requests, s.duration)
+	return s
+}
+
+// exchange is one request on its way through the frame, and what is known of it by now.
+type exchange struct {
+	id     string
+	host   string
+	format string
+	action string // as the client wrote it
+	keyID  string // likewise
+	op     *Operation
+}
+
+// ServeHTTP implements http.Handler. It answers every path; all but "/" with an error.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	x := &exchange{id: strings.ToUpper(uuid.NewString()), host: r.Host, format: acs.JSON}
+	out, err := s.serve(w, r, x)
+	status, code, body, err := s.encode(x, out, err)
+
+	h := w.Header()
+	h.Set("Content-Type", formats[x.format].contentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("x-acs-request-id", x.id)
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a client that is gone cannot be told
+
+	s.record(r.Context(), x, status, code, err, time.Since(start))
+}
+
+// record logs and counts an answered request. Nothing that a stranger chooses becomes a label, and no parameter or
+// signature reaches the log.
+func (s *Server) record(ctx context.Context, x *exchange, status int, code string, err error, took time.Duration) {
+	label := "unknown"
+	if x.op != nil {
+		label = x.op.Name
+	}
+	s.requests.WithLabelValues(label, code).Inc()
+	s.duration.WithLabelValues(label).Observe(took.Seconds())
+
+	attrs := []slog.Attr{
+		slog.String("action", clip(x.action)),
+		slog.String("request_id", x.id),
+		slog.String("key_id", clip(x.keyID)),
+		slog.Int("status", status),
+		slog.String("code", code),
+		slog.Duration("duration", took),
+	}
+	level := slog.LevelInfo
+	if status >= http.StatusInternalServerError {
+		level = slog.LevelError
+		if code == "ServiceUnavailable" {
+			level = slog.LevelWarn // it passes
+		}
+		attrs = append(attrs, slog.Any("err", err))
+	}
+	if p, ok := errors.AsType[*panicked](err); ok {
+		attrs = append(attrs, slog.String("stack", string(p.stack)))
+	}
+	s.log.LogAttrs(ctx, level, "api request", attrs...)
+}
+
+// clip bounds what a stranger can write into the log with one request.
+func clip(s string) string {
+	if len(s) > 128 {
+		return strings.ToValidUTF8(s[:128], "") + "…"
+	}
+	return s
+}
+
+// errorBody is the body of every error. All of it is text: the classic Go SDK insists.
+type errorBody struct {
+	RequestId string
+	HostId    string
+	Code      string
+	Message   string
+	Recommend string
+}
+
+// encode turns the outcome of a request into its answer. The error it returns is the one to log.
+func (s *Server) encode(x *exchange, out reply, err error) (status int, code string, body []byte, logged error) {
+	encode := formats[x.format].encode
+	if err == nil {
+		out.setRequestID(x.id)
+		if body, err = encode(x.op.Name+"Response", out); err == nil {
+			return http.StatusOK, "OK", body, nil
+		}
+	}
+	f := faultOf(x.op, err)
+	e := errorBody{RequestId: x.id, HostId: x.host, Code: f.Code, Message: f.Message}
+	if s.cfg.HelpURL != "" {
+		e.Recommend = s.cfg.HelpURL + url.QueryEscape(f.Code)
+	}
+	body, encodeErr := encode("Error", e)
+	if encodeErr != nil {
+		panic(encodeErr) // five strings
+	}
+	return f.Status, f.Code, body, err
+}
+
+// serve takes one request through the steps that all operations share. A panic in any of them is an error.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, x *exchange) (out reply, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			out, err = nil, &panicked{value: p, stack: debug.Stack()}
+		}
+	}()
+	body, bodyErr := readBody(w, r)
+	q, err := acs.Parse(r, body)
+	x.format, x.action, x.keyID = q.Format, q.Action, q.AccessKeyID
+	switch {
+	case r.Method != http.MethodGet && r.Method != http.MethodPost:
+		return nil, refuse("UnsupportedHTTPMethod")
+	case r.URL.Path != "/":
+		return nil, refuse("InvalidAction.NotFound")
+	case bodyErr != nil:
+		return nil, bodyErr
+	case err != nil:
+		return nil, err
+	}
+	ctx := r.Context()
+	who, err := s.authenticate(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	who.RequestID = x.id
+	who.SourceIP = sourceIP(r.RemoteAddr)
+
+	byName, ok := s.operations[q.Version]
+	if !ok {
+		return nil, refuse("InvalidVersion")
+	}
+	op, ok := byName[q.Action]
+	if !ok {
+		return nil, refuse("InvalidAction.NotFound")
+	}
+	x.op = op
+	if op.takes("RegionId") {
+		if err := s.checkRegion(q.Params["RegionId"]); err != nil {
+			return nil, err
+		}
+	}
+	c := &call{service: s.service, op: op, who: who, host: x.host, maxPage: s.cfg.MaxPageSize, authorize: s.authorize}
+	return op.serve(ctx, c, q.Params)
+}
+
+// readBody reads the body up to its bound. The error of one that is too long leaves the query to be answered in the
+// format it asks for.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, refuse("RequestBody.TooLarge", strconv.Itoa(maxBody))
+	}
+	if err != nil {
+		return nil, refuse("InvalidParameter", "body")
+	}
+	return body, nil
+}
+
+// authenticate finds out who sent q, and refuses what was sent too early, too late or before.
+func (s *Server) authenticate(ctx context.Context, q *acs.Request) (waybill.Principal, error) {
+	nobody := waybill.Principal{}
+	if err := q.CheckTime(s.service.Now(), timeWindow); err != nil {
+		return nobody, err
+	}
+	cred, err := s.service.Credential(ctx, q.AccessKeyID)
+	switch code := waybill.CodeOf(err); {
+	case err == nil:
+	case code == waybill.AccessKeyNotFound, code == waybill.AccountNotFound:
+		return nobody, refuse("InvalidAccessKeyId.NotFound")
+	default:
+		return nobody, fmt.Errorf("look up access key: %w", err)
+	}
+	if !cred.Key.Active {
+		return nobody, refuse("InvalidAccessKeyId.Inactive")
+	}
+	if err := q.Verify(cred.Secret); err != nil {
+		return nobody, err
+	}
+	if q.SecurityToken != "" {
+		// Every key here is a long-lived one, to which no token belongs.
+		return nobody, refuse("InvalidSecurityToken.MismatchWithAccessKey")
+	}
+	fresh, err := s.service.UseNonce(ctx, q.AccessKeyID, q.Nonce, q.Time.Add(nonceLife))
+	if err != nil {
+		return nobody, fmt.Errorf("remember nonce: %w", err)
+	}
+	if !fresh {
+		return nobody, refuse("SignatureNonceUsed")
+	}
+	return waybill.Principal{Account: cred.Key.Account, AccessKey: cred.Key.ID}, nil
+}
+
+func (s *Server) checkRegion(region string) error {
+	if region == "" {
+		return missing("RegionId")
+	}
+	if !slices.Contains(s.service.Regions(), region) {
+		return refuse("InvalidRegionId.NotFound")
+	}
+	return nil
+}
+
+func (s *Server) authorize(ctx context.Context, who waybill.Principal, action string, resources []string) error {
+	if s.cfg.Authorize == nil {
+		return nil
+	}
+	err := s.cfg.Authorize(ctx, who, action, resources)
+	if err != nil && waybill.CodeOf(err) == waybill.Forbidden {
+		return refuse("Forbidden.RAM")
+	}
+	return err
+}
+
+// sourceIP returns the address of a peer, and the zero Addr for one without (a listener that is not TCP).
+func sourceIP(remote string) netip.Addr {
+	ap, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap()
+}
