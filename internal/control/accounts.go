@@ -155,23 +155,3 @@ func keyError(err error, id string) error {
 	}
 	return err
 }
-
-// Accounts returns all accounts, for whoever operates the server.
-func (s *Service) Accounts(ctx context.Context) ([]waybill.Account, error) {
-	return s.store.Accounts(ctx)
-}
-
-// SetAccountDisabled disables or enables an account, for whoever operates the server. The keys of a disabled account
-// are refused, and what no machine has acknowledged yet ends with CauseAccountGone.
-func (s *Service) SetAccountDisabled(ctx context.Context, id waybill.AccountID, disabled bool) error {
-	err := s.store.SetAccountDisabled(ctx, id, disabled)
-	if errors.Is(err, store.ErrNotFound) {
-		return waybill.Errorf(waybill.AccountNotFound, "no account %s", id)
-	}
-	if err != nil || !disabled {
-		return err
-	}
-	return s.endOpen(ctx, waybill.CauseAccountGone, fmt.Sprintf("account %s was disabled", id), func() ([]store.Target, error) {
-		return s.store.OpenOfAccount(ctx, id, sweepBatch)
-	})
-}

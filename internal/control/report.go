@@ -4,6 +4,7 @@ package control
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/openwaybill/waybill"
@@ -71,9 +72,7 @@ func (s *Service) Report(_ context.Context, id waybill.InstanceID, o Outcome) er
 	return err
 }
 
+// truncate cuts a detail to what the protocol allows, at a character.
 func truncate(s string) string {
-	if len(s) > wire.MaxDetail {
-		s = s[:wire.MaxDetail]
-	}
-	return s
+	return strings.ToValidUTF8(s[:min(len(s), wire.MaxDetail)], "")
 }

@@ -523,6 +523,9 @@ func TestSightingsOfAnotherSessionOrThePastChangeNothing(t *testing.T) {
 	if err := f.Sight(t.Context(), []Sighting{{"m0", "two", waybill.ShutDown, f.clock().Add(time.Second)}}); err != nil {
 		t.Fatal(err)
 	}
+	if err := f.Sight(t.Context(), []Sighting{{"m0", "two", waybill.Online, f.clock().Add(2 * time.Second)}}); err != nil {
+		t.Fatal(err) // a heartbeat that is handled after the goodbye
+	}
 	if i, _ := f.Instance(t.Context(), "m0"); i.Presence != waybill.ShutDown {
 		t.Errorf("presence %s", i.Presence)
 	}

@@ -221,12 +221,6 @@ func (s *Store) OpenTargets(ctx context.Context, instance waybill.InstanceID, li
 	return all(ctx, s.reads, scanTarget, targetColumns+` FROM targets t WHERE t.instance = ? AND t.finished = 0 ORDER BY t.delivery LIMIT ?`, instance, limit)
 }
 
-// OpenOfAccount returns up to limit open targets of an account that no machine has acknowledged.
-func (s *Store) OpenOfAccount(ctx context.Context, account waybill.AccountID, limit int) ([]Target, error) {
-	return all(ctx, s.reads, scanTarget, targetColumns+` FROM targets t JOIN deliveries d ON d.id = t.delivery
-		WHERE t.finished = 0 AND t.status = ? AND d.account = ? ORDER BY t.deadline LIMIT ?`, waybill.Pending, account, limit)
-}
-
 // PendingOf returns the instances of a delivery that have not acknowledged it, and that are part of the fleet.
 func (s *Store) PendingOf(ctx context.Context, id waybill.DeliveryID) ([]waybill.InstanceID, error) {
 	return all(ctx, s.reads, scanOne[waybill.InstanceID], `SELECT t.instance FROM targets t WHERE t.delivery = ? AND t.finished = 0 AND t.status = ?`, id, waybill.Pending)

@@ -1,0 +1,42 @@
+# What a newcomer needs: make demo, make test. Everything else is listed by make help.
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+GO      ?= go
+export CGO_ENABLED ?= 0
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/waybill and bin/waybill-agent
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+.PHONY: demo
+demo: build ## run a server and three machines here, and deliver a file to them (ARGS=--once ends after it)
+	bin/waybill demo $(ARGS)
+
+.PHONY: test
+test: ## run every test, with the race detector where a C compiler is there
+	sh scripts/test.sh
+
+.PHONY: lint
+lint: ## check format and code
+	sh scripts/lint.sh
+
+.PHONY: bench
+bench: build ## measure, against floors measured in the same run
+	$(GO) run ./bench $(ARGS)
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME (default 30s)
+	sh scripts/fuzz.sh
+
+.PHONY: cross
+cross: ## build the agent for every system it is made for
+	sh scripts/cross.sh
+
+.PHONY: docs
+docs: ## write the generated documents again
+	$(GO) test ./cmd/... -run 'TestDocs' -update

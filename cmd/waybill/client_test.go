@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/client"
+	"github.com/openwaybill/waybill/internal/client/clienttest"
+)
+
+type object = map[string]any
+
+// fleet is an API with machines in memory. A delivery takes one question to be acknowledged and another to end, as the
+// machine's outcome says.
+type fleet struct {
+	*clienttest.Server
+
+	mu         sync.Mutex
+	machines   []machine
+	deliveries []*delivery // oldest first
+	refuseSend map[int]*client.Error
+	sends      int
+}
+
+type machine struct {
+	id, name, role string
+	outcome        client.Target // what deliveries to it come to; the zero value is success
+	stuck          bool          // deliveries to it never end
+}
+
+type delivery struct {
+	id      waybill.DeliveryID
+	params  map[string]string
+	targets []machine
+	asked   int
+}
+
+// newFleet starts an API with machines mi-001… named demo-001…; every second has the tag role=db, others role=web.
+func newFleet(t *testing.T, machines int) *fleet {
+	t.Helper()
+	f := &fleet{refuseSend: map[int]*client.Error{}}
+	for i := range machines {
+		f.machines = append(f.machines, machine{
+			id: fmt.Sprintf("mi-%03d", i+1), name: fmt.Sprintf("demo-%03d", i+1), role: []string{"web", "db"}[i%2],
+		})
+	}
+	f.Server = clienttest.NewServer(t, map[string]clienttest.Handler{
+		"DescribeRegions": func(clienttest.Call) any {
+			return object{"Regions": object{"Region": []object{{"RegionId": "cn-first"}, {"RegionId": "cn-second"}}}}
+		},
+		"SendFile":                     f.sendFile,
+		"DescribeSendFileResults":      f.describeSendFileResults,
+		"DescribeManagedInstances":     f.describeManagedInstances,
+		"ModifyManagedInstance":        func(clienttest.Call) any { return object{} },
+		"DeregisterManagedInstance":    f.deregisterManagedInstance,
+		"DescribeCloudAssistantStatus": f.describeCloudAssistantStatus,
+		"CreateActivation": func(clienttest.Call) any {
+			return object{"ActivationId": "4ECEEE12", "ActivationCode": "a-hz0ch3+Xo32/lAZC"}
+		},
+		"DescribeActivations": func(clienttest.Call) any {
+			return object{"ActivationList": []object{{
+				"ActivationId": "4ECEEE12", "InstanceName": "web", "InstanceCount": 10, "RegisteredCount": 3,
+				"TimeToLiveInHours": 4, "CreationTime": "2026-11-23T12:00:00Z",
+			}}}
+		},
+		"DisableActivation": func(c clienttest.Call) any {
+			return object{"Activation": object{"ActivationId": c.Params["ActivationId"], "Disabled": true}}
+		},
+		"DeleteActivation": func(clienttest.Call) any {
+			return &client.Error{Status: 403, Code: "ActivationId.InUse", Message: "The specified activation id is in use."}
+		},
+		"ListAccessKeys": func(clienttest.Call) any {
+			return object{"AccessKeys": object{"AccessKey": []object{
+				{"AccessKeyId": "K1", "Status": "Active", "CreateDate": "2026-11-23T12:00:00Z"},
+			}}}
+		},
+		"CreateAccessKey": func(clienttest.Call) any {
+			return object{"AccessKey": object{"AccessKeyId": "K2", "AccessKeySecret": "s3cret", "Status": "Active"}}
+		},
+		"UpdateAccessKey": func(clienttest.Call) any { return object{} },
+		"DeleteAccessKey": func(clienttest.Call) any { return object{} },
+	})
+	return f
+}
+
+func (f *fleet) sendFile(c clienttest.Call) any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sends++
+	if e := f.refuseSend[f.sends]; e != nil {
+		return e
+	}
+	d := &delivery{id: waybill.DeliveryID(fmt.Sprintf("f-%d", f.sends)), params: c.Params}
+	for _, id := range listParam(c, "InstanceId") {
+		i := slices.IndexFunc(f.machines, func(m machine) bool { return m.id == id })
+		if i < 0 {
+			d.targets = append(d.targets, machine{id: id, outcome: client.Target{
+				Status: waybill.Aborted, ErrorCode: "InstanceNotExists", ErrorInfo: "the specified instance does not exists",
+			}})
+			continue
+		}
+		d.targets = append(d.targets, f.machines[i])
+	}
+	f.deliveries = append(f.deliveries, d)
+	return object{"InvokeId": d.id}
+}
+
+func (f *fleet) describeSendFileResults(c clienttest.Call) any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	found := []client.Delivery{}
+	for _, d := range slices.Backward(f.deliveries) {
+		if id := c.Params["InvokeId"]; id != "" && id != string(d.id) {
+			continue
+		}
+		d.asked++
+		shown := d.describe(c.Params["InstanceId"])
+		if s := c.Params["InvocationStatus"]; s == "" || s == string(shown.Status) {
+			found = append(found, shown)
+		}
+	}
+	return object{"Invocations": client.Deliveries{Items: found}, "TotalCount": len(found)}
+}
+
+func (d *delivery) describe(instance string) client.Delivery {
+	shown := client.Delivery{
+		ID: d.id, Name: d.params["Name"], TargetDir: d.params["TargetDir"], TargetCount: len(d.targets),
+		Created: "2026-11-23T12:00:00Z",
+	}
+	counts := waybill.Counts{}
+	for _, m := range d.targets {
+		t := m.outcome
+		t.Instance, t.Status = waybill.InstanceID(m.id), cmp.Or(t.Status, waybill.Success)
+		switch {
+		case d.asked == 1:
+			t = client.Target{Instance: t.Instance, Status: waybill.Pending}
+		case d.asked == 2 || m.stuck:
+			t = client.Target{Instance: t.Instance, Status: waybill.Running}
+		default:
+			t.Finished = "2026-11-23T12:00:01Z"
+		}
+		counts.Add(t.Status, 1)
+		if instance == "" || instance == m.id {
+			shown.Targets.Items = append(shown.Targets.Items, t)
+		}
+	}
+	shown.Status = counts.Aggregate()
+	return shown
+}
+
+// describeManagedInstances pages by two at a time, so that every command has to follow pages.
+func (f *fleet) describeManagedInstances(c clienttest.Call) any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	wanted := listParam(c, "InstanceId")
+	all := []client.Instance{}
+	for _, m := range f.machines {
+		named := len(wanted) == 0 || slices.Contains(wanted, m.id)
+		tagged := c.Params["Tag.1.Key"] != "role" || c.Params["Tag.1.Value"] == m.role
+		if named && tagged {
+			all = append(all, m.describe())
+		}
+	}
+	offset, _ := strconv.Atoi(c.Params["NextToken"])
+	end := min(offset+2, len(all))
+	next := ""
+	if end < len(all) {
+		next = strconv.Itoa(end)
+	}
+	return object{"Instances": all[offset:end], "NextToken": next, "TotalCount": len(all)}
+}
+
+func (m machine) describe() client.Instance {
+	return client.Instance{
+		ID: waybill.InstanceID(m.id), Name: m.name, Connected: !m.stuck, OSType: "linux", IntranetIP: "10.0.0.1",
+		AgentVersion: "1.0", Registered: "2026-11-23T12:00:00Z", Tags: []client.Tag{{Key: "role", Value: m.role}},
+	}
+}
+
+func (f *fleet) deregisterManagedInstance(c clienttest.Call) any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := slices.IndexFunc(f.machines, func(m machine) bool { return m.id == c.Params["InstanceId"] })
+	if i < 0 {
+		return &client.Error{Status: 404, Code: "InvalidInstance.NotFound", Message: "The instance does not exist."}
+	}
+	gone := f.machines[i].describe()
+	f.machines = slices.Delete(f.machines, i, i+1)
+	return object{"Instance": gone}
+}
+
+func (f *fleet) describeCloudAssistantStatus(c clienttest.Call) any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	wanted := listParam(c, "InstanceId")
+	found := []client.AgentStatus{}
+	for _, m := range f.machines {
+		if len(wanted) == 0 || slices.Contains(wanted, m.id) {
+			found = append(found, client.AgentStatus{
+				Instance: waybill.InstanceID(m.id), Connected: "true", Version: "1.0", OSType: "Linux",
+				LastHeartbeat: "2026-11-23T12:00:00Z", OpenDeliveries: 1, Deliveries: 2,
+			})
+		}
+	}
+	return object{"InstanceCloudAssistantStatusSet": object{"InstanceCloudAssistantStatus": found}}
+}
+
+func listParam(c clienttest.Call, name string) []string {
+	var values []string
+	for i := 1; c.Params[fmt.Sprintf("%s.%d", name, i)] != ""; i++ {
+		values = append(values, c.Params[fmt.Sprintf("%s.%d", name, i)])
+	}
+	return values
+}
+
+// environment is what the commands of these tests find set.
+func (f *fleet) environment() map[string]string {
+	return map[string]string{
+		"WAYBILL_ENDPOINT": f.URL, "WAYBILL_CA": f.CAFile, "WAYBILL_REGION": "cn-test",
+		"ALIBABA_CLOUD_ACCESS_KEY_ID": f.AccessKeyID, "ALIBABA_CLOUD_ACCESS_KEY_SECRET": f.AccessKeySecret,
+	}
+}
+
+// ran is what is left of a command that has ended.
+type ran struct {
+	code     int
+	out, err string
+}
+
+// run runs a command line as main does.
+func (f *fleet) run(t *testing.T, args ...string) ran {
+	t.Helper()
+	return runIn(t.Context(), f.environment(), "", args...)
+}
+
+func runIn(ctx context.Context, environment map[string]string, in string, args ...string) ran {
+	var out, stderr bytes.Buffer
+	e := env{
+		in: strings.NewReader(in), out: &out, err: &stderr,
+		lookup: func(name string) (string, bool) { value, ok := environment[name]; return value, ok },
+	}
+	root := &cobra.Command{Use: "waybill", SilenceErrors: true, SilenceUsage: true}
+	root.SetOut(&out)
+	root.SetErr(io.Discard)
+	root.AddCommand(newSendCmd(e), newResultsCmd(e), newInstancesCmd(e), newActivationsCmd(e), newAccessKeysCmd(e))
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	r := ran{out: out.String(), err: stderr.String()}
+	if err != nil {
+		r.code = 1
+		if coded, ok := errors.AsType[*exitError](err); ok {
+			r.code = coded.code
+		}
+		r.err += err.Error() + "\n"
+	}
+	return r
+}
+
+func (r ran) expect(t *testing.T, code int, inErr ...string) {
+	t.Helper()
+	if r.code != code {
+		t.Errorf("exit code %d, want %d; stderr:\n%s", r.code, code, r.err)
+	}
+	for _, want := range inErr {
+		if !strings.Contains(r.err, want) {
+			t.Errorf("%q is not in stderr:\n%s", want, r.err)
+		}
+	}
+}

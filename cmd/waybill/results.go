@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/client"
+	"github.com/openwaybill/waybill/internal/term"
+)
+
+// How often a waiting command asks: soon at first, because most deliveries take a moment, then ever less often.
+const (
+	firstPoll = 100 * time.Millisecond
+	lastPoll  = time.Second
+)
+
+type resultsOptions struct {
+	clientFlags
+	filter client.DeliveryFilter
+	limit  int
+	follow bool
+}
+
+func newResultsCmd(e env) *cobra.Command {
+	o := &resultsOptions{}
+	cmd := &cobra.Command{
+		Use:   "results [INVOKE_ID]",
+		Short: "show what became of deliveries",
+		Long: `Results lists deliveries, newest first. With the ID of one it shows every machine of it, and the exit code
+tells how it went; with --watch it waits until all that it lists are final.
+
+` + exitCodesHelp,
+		Example: `  waybill results
+  waybill results f-hz0jdfwd9f --watch
+  waybill results --instance mi-hz018jrc1o0 --status Failed -o json`,
+		Args: usageArgs(cobra.MaximumNArgs(1)),
+	}
+	o.addTo(cmd)
+	flags := cmd.Flags()
+	flags.StringVar((*string)(&o.filter.Instance), "instance", "", "only deliveries to the instance with this `ID`")
+	flags.StringVar(&o.filter.Name, "name", "", "only deliveries of files with this `NAME`")
+	flags.StringVar((*string)(&o.filter.Status), "status", "",
+		"only deliveries that are Pending, Running, Success, Failed or PartialFailed")
+	flags.IntVar(&o.limit, "limit", 50, "list at most this many, 0 for all")
+	flags.BoolVar(&o.follow, "watch", false, "wait until all of them are final")
+	cmd.RunE = runE(e, func(ctx context.Context, args []string) error { return o.run(ctx, e, args) })
+	return usageFlags(cmd)
+}
+
+func (o *resultsOptions) run(ctx context.Context, e env, args []string) error {
+	if o.filter.Status != "" && !o.filter.Status.Valid() {
+		return usagef("--status %q is none of Pending, Running, Success, Failed and PartialFailed", o.filter.Status)
+	}
+	if len(args) == 1 {
+		o.filter.ID = waybill.DeliveryID(args[0])
+	}
+	c, err := o.connect(ctx, e)
+	if err != nil {
+		return err
+	}
+	found, err := o.fetch(ctx, e, c)
+	if err != nil {
+		return err
+	}
+	one := o.filter.ID != ""
+	if one && len(found) == 0 {
+		return fmt.Errorf("there is no delivery %s; list them with: waybill results", o.filter.ID)
+	}
+	if o.follow {
+		w := watcher{client: c, instance: o.filter.Instance, progress: o.progress(e)}
+		if err := w.update(ctx, found); err != nil {
+			return err
+		}
+	}
+	err = o.write(e, listed(found), func() io.WriterTo {
+		if one {
+			return stacked{deliveryTable(found), text(""), targetTable(ctx, c, found)}
+		}
+		return deliveryTable(found)
+	})
+	if err != nil || !one && !o.follow {
+		return err
+	}
+	return outcome(found)
+}
+
+// fetch lists what the flags select, at most the limit.
+func (o *resultsOptions) fetch(ctx context.Context, e env, c *client.Client) ([]client.Delivery, error) {
+	var found []client.Delivery
+	for d, err := range c.Deliveries(ctx, o.filter) {
+		if err != nil {
+			return nil, err
+		}
+		if o.limit > 0 && len(found) == o.limit {
+			fmt.Fprintf(e.err, "only the newest %d are shown; --limit 0 shows all\n", o.limit)
+			break
+		}
+		found = append(found, d)
+	}
+	return found, nil
+}
+
+// watcher waits for deliveries to become final, showing their progress. It is used once.
+type watcher struct {
+	client   *client.Client
+	instance waybill.InstanceID // if set, no other target counts
+	limit    time.Duration      // how long to wait; zero: as long as it takes
+	progress *term.Progress
+}
+
+// update replaces the open ones of found by what they have become in the end.
+func (w watcher) update(ctx context.Context, found []client.Delivery) error {
+	var open []waybill.DeliveryID
+	for _, d := range found {
+		if tally(d).open() > 0 {
+			open = append(open, d.ID)
+		}
+	}
+	ended, err := w.watch(ctx, open)
+	for _, d := range ended {
+		found[slices.IndexFunc(found, func(f client.Delivery) bool { return f.ID == d.ID })] = d
+	}
+	return err
+}
+
+// watch waits until all deliveries are final, or for the limit, and returns them as they are then.
+func (w watcher) watch(ctx context.Context, ids []waybill.DeliveryID) ([]client.Delivery, error) {
+	defer w.progress.Close()
+	found, err := w.poll(ctx, ids)
+	if err != nil {
+		if errors.Is(err, context.Canceled) {
+			err = errors.New("interrupted")
+		}
+		return nil, fmt.Errorf("%w; the delivery goes on, follow it with: waybill results %s --watch", err, ids[0])
+	}
+	return found, nil
+}
+
+func (w watcher) poll(ctx context.Context, ids []waybill.DeliveryID) ([]client.Delivery, error) {
+	var late <-chan time.Time
+	if w.limit > 0 {
+		timer := time.NewTimer(w.limit)
+		defer timer.Stop()
+		late = timer.C
+	}
+	found := make([]client.Delivery, len(ids))
+	for pause := firstPoll; ; pause = min(2*pause, lastPoll) {
+		open := false
+		for i, id := range ids {
+			if found[i].ID != "" && tally(found[i]).open() == 0 {
+				continue
+			}
+			filter := client.DeliveryFilter{ID: id, Instance: w.instance}
+			page, err := w.client.DescribeSendFileResults(ctx, filter, client.Paging{})
+			if err != nil {
+				return nil, err
+			}
+			if len(page.Items) != 1 {
+				return nil, fmt.Errorf("delivery %s is not in the server's history any more", id)
+			}
+			found[i] = page.Items[0]
+			t := tally(found[i])
+			w.progress.Update(term.Item{Name: string(id), Total: t.total, Done: t.done, Failed: t.failed})
+			open = open || t.open() > 0
+		}
+		if !open {
+			return found, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-late:
+			return found, nil
+		case <-time.After(pause):
+		}
+	}
+}
+
+// targetTally counts the targets of a delivery that were listed.
+type targetTally struct{ total, done, failed int }
+
+func (t targetTally) open() int { return t.total - t.done }
+
+func tally(d client.Delivery) targetTally {
+	t := targetTally{total: len(d.Targets.Items)}
+	for _, target := range d.Targets.Items {
+		if target.Status.Final() {
+			t.done++
+			if target.Status != waybill.Success {
+				t.failed++
+			}
+		}
+	}
+	return t
+}
+
+// outcome returns nil if every target succeeded, else the error that carries the exit code.
+func outcome(found []client.Delivery) error {
+	var all targetTally
+	var open waybill.DeliveryID
+	for _, d := range found {
+		t := tally(d)
+		all = targetTally{all.total + t.total, all.done + t.done, all.failed + t.failed}
+		if t.open() > 0 {
+			open = d.ID
+		}
+	}
+	switch {
+	case all.open() > 0:
+		return &exitError{exitNotFinal, fmt.Errorf("%d of %d machines are not final yet; "+
+			"follow them with: waybill results %s --watch", all.open(), all.total, open)}
+	case all.failed > 0:
+		return &exitError{exitSomeFailed, fmt.Errorf("%d of %d machines did not take the file", all.failed, all.total)}
+	}
+	return nil
+}
+
+// listed is the shape of DescribeSendFileResults, without the paging.
+func listed(found []client.Delivery) any {
+	return struct{ Invocations client.Deliveries }{client.Deliveries{Items: append([]client.Delivery{}, found...)}}
+}
+
+func deliveryTable(found []client.Delivery) *term.Table {
+	table := term.NewTable("DELIVERY", "STATUS", "FILE", "MACHINES", "CREATED")
+	for _, d := range found {
+		table.Add(string(d.ID), string(d.Status), joinPath(d.TargetDir, d.Name), strconv.Itoa(d.TargetCount), d.Created)
+	}
+	return table
+}
+
+// joinPath shows a path as its machine writes it. A backslash is a separator on Windows only.
+func joinPath(dir, name string) string {
+	separator := "/"
+	if !path.IsAbs(dir) && strings.Contains(dir, `\`) {
+		separator = `\`
+	}
+	return strings.TrimSuffix(dir, separator) + separator + name
+}
+
+// targetTable shows every machine of the deliveries.
+func targetTable(ctx context.Context, c *client.Client, found []client.Delivery) *term.Table {
+	names := instanceNames(ctx, c, found)
+	table := term.NewTable("MACHINE", "NAME", "STATUS", "CODE", "DETAIL", "TIME")
+	for _, d := range found {
+		for _, t := range d.Targets.Items {
+			table.Add(string(t.Instance), names[t.Instance], string(t.Status), t.ErrorCode,
+				cmp.Or(t.Detail, t.ErrorInfo), cmp.Or(t.Finished, t.Updated))
+		}
+	}
+	return table
+}
+
+// instanceNames asks for the names of the machines. They are an ornament: what cannot be found out is left out, as when
+// the caller may see deliveries but not instances.
+func instanceNames(ctx context.Context, c *client.Client, found []client.Delivery) map[waybill.InstanceID]string {
+	names := map[waybill.InstanceID]string{}
+	for _, d := range found {
+		for chunk := range slices.Chunk(d.Targets.Items, waybill.DefaultLimits().Instances) {
+			filter := client.InstanceFilter{}
+			for _, t := range chunk {
+				filter.IDs = append(filter.IDs, t.Instance)
+			}
+			for i, err := range c.Instances(ctx, filter) {
+				if err != nil {
+					return names
+				}
+				names[i.ID] = i.Name
+			}
+		}
+	}
+	return names
+}
+
+// stacked writes one after the other.
+type stacked []io.WriterTo
+
+// WriteTo writes all of them.
+func (s stacked) WriteTo(w io.Writer) (int64, error) {
+	var total int64
+	for _, part := range s {
+		n, err := part.WriteTo(w)
+		total += n
+		if err != nil {
+			return total, err
+		}
+	}
+	return total, nil
+}

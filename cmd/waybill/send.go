@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/client"
+)
+
+// waitGrace is how long after its timeout a delivery may take to become final: the server ends what passed its deadline
+// a little later.
+const waitGrace = 15 * time.Second
+
+type sendOptions struct {
+	clientFlags
+	file        waybill.FileSpec
+	instances   []string
+	tagFlags    []string
+	tags        []waybill.Tag // of tagFlags
+	all         bool
+	timeout     time.Duration
+	description string
+	wait        bool
+}
+
+func newSendCmd(e env) *cobra.Command {
+	o := &sendOptions{}
+	cmd := &cobra.Command{
+		Use:   "send FILE --to DIR (--instance ID... | --tag k=v... | --all)",
+		Short: "place a file on machines",
+		Long: `Send places one file on machines: whole or not at all, with the owner, group and mode asked for. FILE "-" is
+standard input. Without --wait it prints the ID of each delivery. A delivery goes to at most 50 machines; for
+more, several are made.
+
+` + exitCodesHelp,
+		Example: `  waybill send app.conf --to /etc/app --tag role=web --owner app --mode 0640 --overwrite --wait
+  date | waybill send - --name date.txt --to /tmp --all`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+	}
+	o.addTo(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&o.file.TargetDir, "to", "", "target `DIR` on the machines, absolute; created if missing")
+	flags.StringSliceVar(&o.instances, "instance", nil, "send to the instance with this `ID` (repeatable)")
+	flags.StringArrayVar(&o.tagFlags, "tag", nil, "send to instances that have all these tags, `KEY=VALUE` (repeatable)")
+	flags.BoolVar(&o.all, "all", false, "send to all instances of the region")
+	flags.StringVar(&o.file.Name, "name", "", "`NAME` of the file on the machines (default: that of FILE)")
+	flags.StringVar(&o.file.Owner, "owner", "", "owner, a `USER` name or number (default root)")
+	flags.StringVar(&o.file.Group, "group", "", "`GROUP` name or number (default root)")
+	flags.StringVar(&o.file.Mode, "mode", "", "permissions, 3 or 4 `OCTAL` digits (default 0644)")
+	flags.BoolVar(&o.file.Overwrite, "overwrite", false, "replace an existing file of that name")
+	flags.DurationVar(&o.timeout, "timeout", time.Minute, "how long the machines have, at least 10s")
+	flags.StringVar(&o.description, "description", "", "`TEXT` kept with the delivery")
+	flags.BoolVar(&o.wait, "wait", false, "wait for the outcome on every machine and show it")
+
+	cmd.RunE = runE(e, func(ctx context.Context, args []string) error { return o.run(ctx, e, args[0]) })
+	return usageFlags(cmd)
+}
+
+func (o *sendOptions) run(ctx context.Context, e env, file string) error {
+	if err := o.check(file); err != nil {
+		return err
+	}
+	content, err := readContent(e, file)
+	if err != nil {
+		return err
+	}
+	c, err := o.connect(ctx, e)
+	if err != nil {
+		return err
+	}
+	targets, err := o.targets(ctx, c)
+	if err != nil {
+		return err
+	}
+	accepted, sendErr := o.send(ctx, c, targets, content)
+	switch {
+	case len(accepted) == 0:
+		return sendErr
+	case sendErr != nil || !o.wait:
+		return errors.Join(sendErr, o.write(e, newSent(accepted, nil), acceptedText(accepted)))
+	}
+	return o.follow(ctx, e, c, accepted)
+}
+
+// check finds what is wrong with the command line before anything is read or called.
+func (o *sendOptions) check(file string) error {
+	if o.file.TargetDir == "" {
+		return usagef("--to is missing: the directory on the machines, such as --to /etc/app")
+	}
+	if o.file.Name == "" {
+		if file == "-" {
+			return usagef("--name is missing: what standard input is to be called on the machines")
+		}
+		o.file.Name = filepath.Base(file)
+	}
+	if kinds := count(len(o.instances) > 0, len(o.tagFlags) > 0, o.all); kinds != 1 {
+		return usagef("exactly one of --instance, --tag and --all says where to send to, not %d", kinds)
+	}
+	if o.timeout <= 0 {
+		return usagef("--timeout %s is not a time to wait", o.timeout)
+	}
+	var err error
+	if o.tags, err = parseTags(o.tagFlags); err != nil {
+		return err
+	}
+	errs := []error{waybill.CheckName(o.file.Name), waybill.CheckTargetDir(o.file.TargetDir)}
+	if o.file.Mode != "" {
+		_, err := waybill.ParseMode(o.file.Mode)
+		errs = append(errs, err)
+	}
+	for _, err := range errs {
+		if err != nil {
+			return &exitError{exitUsage, err}
+		}
+	}
+	return nil
+}
+
+// targets resolves whom to send to, each once.
+func (o *sendOptions) targets(ctx context.Context, c *client.Client) ([]waybill.InstanceID, error) {
+	if len(o.instances) > 0 {
+		all := ids[waybill.InstanceID](o.instances)
+		slices.Sort(all)
+		return slices.Compact(all), nil
+	}
+	var found []waybill.InstanceID
+	for i, err := range c.Instances(ctx, client.InstanceFilter{Tags: o.tags}) {
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, i.ID)
+	}
+	switch {
+	case len(found) > 0:
+		return found, nil
+	case o.all:
+		return nil, errors.New("no machine is enrolled; make a code to enrol one with: waybill activations create")
+	}
+	return nil, fmt.Errorf("no instance has the tags %s; see waybill instances list", strings.Join(o.tagFlags, " "))
+}
+
+// send makes as many deliveries as the targets need and returns those accepted, also beside an error.
+func (o *sendOptions) send(
+	ctx context.Context, c *client.Client, targets []waybill.InstanceID, content []byte,
+) ([]waybill.DeliveryID, error) {
+	var accepted []waybill.DeliveryID
+	sent := 0
+	for chunk := range slices.Chunk(targets, waybill.DefaultLimits().Instances) {
+		id, err := c.SendFile(ctx, client.SendFileRequest{
+			Instances:   chunk,
+			File:        o.file,
+			Content:     content,
+			Description: o.description,
+			Timeout:     o.timeout,
+		})
+		if err != nil {
+			if len(accepted) > 0 {
+				err = fmt.Errorf("only %d of %d machines were reached: %w", sent, len(targets), err)
+			}
+			return accepted, err
+		}
+		accepted = append(accepted, id)
+		sent += len(chunk)
+	}
+	return accepted, nil
+}
+
+// follow waits until the deliveries are final or late, and shows what became of them.
+func (o *sendOptions) follow(ctx context.Context, e env, c *client.Client, accepted []waybill.DeliveryID) error {
+	w := watcher{
+		client:   c,
+		limit:    max(o.timeout, waybill.DefaultLimits().MinTimeout) + waitGrace,
+		progress: o.progress(e),
+	}
+	found, err := w.watch(ctx, accepted)
+	if err != nil {
+		return err
+	}
+	err = o.write(e, newSent(accepted, found), func() io.WriterTo { return targetTable(ctx, c, found) })
+	return cmp.Or(err, outcome(found))
+}
+
+// sent is the JSON result of send. Invocations is there after waiting.
+type sent struct {
+	IDs         []waybill.DeliveryID `json:"InvokeIds"`
+	Invocations *client.Deliveries   `json:"Invocations,omitempty"`
+}
+
+func newSent(accepted []waybill.DeliveryID, found []client.Delivery) sent {
+	s := sent{IDs: append([]waybill.DeliveryID{}, accepted...)}
+	if found != nil {
+		s.Invocations = &client.Deliveries{Items: found}
+	}
+	return s
+}
+
+func acceptedText(accepted []waybill.DeliveryID) func() io.WriterTo {
+	lines := make([]string, len(accepted))
+	for i, id := range accepted {
+		lines[i] = string(id)
+	}
+	return textf("%s", strings.Join(lines, "\n"))
+}
+
+// readContent reads what is to be sent, and refuses what no delivery can carry.
+func readContent(e env, file string) ([]byte, error) {
+	limit := base64.StdEncoding.DecodedLen(waybill.DefaultLimits().ContentBytes)
+	if file == "-" {
+		return readAtMost(e.in, limit, "standard input")
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case info.IsDir():
+		return nil, usagef("%s is a directory; send one file, an archive for instance", file)
+	case info.Size() > int64(limit):
+		return nil, tooLarge(fmt.Sprintf("%s has %d bytes", file, info.Size()), limit)
+	}
+	return readAtMost(f, limit, file)
+}
+
+func readAtMost(r io.Reader, limit int, name string) ([]byte, error) {
+	content, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	if len(content) > limit {
+		return nil, tooLarge(fmt.Sprintf("%s has more than %d bytes", name, limit), limit)
+	}
+	return content, nil
+}
+
+func tooLarge(what string, limit int) error {
+	return fmt.Errorf("%s; a delivery carries at most %d bytes, which are %d as Base64",
+		what, limit, base64.StdEncoding.EncodedLen(limit))
+}
+
+func count(conditions ...bool) int {
+	n := 0
+	for _, c := range conditions {
+		if c {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/client"
+	"github.com/openwaybill/waybill/internal/term"
+)
+
+func writeFile(t *testing.T, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestSendWaitsAndShowsEveryMachine(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 3)
+	f.machines[1].outcome = client.Target{
+		Status: waybill.Failed, ErrorCode: "FileAlreadyExists", ErrorInfo: "File already exists", Detail: "/etc/app/app.conf",
+	}
+	r := f.run(t, "send", writeFile(t, "app.conf", "a=1\n"), "--to", "/etc/app", "--all", "--wait")
+	r.expect(t, 3, "f-1  0/3 done\n", "f-1  3/3 done, 1 failed\n", "1 of 3 machines did not take the file")
+	want := `MACHINE  NAME      STATUS   CODE               DETAIL             TIME
+mi-001   demo-001  Success  -                  -                  2026-11-23T12:00:01Z
+mi-002   demo-002  Failed   FileAlreadyExists  /etc/app/app.conf  2026-11-23T12:00:01Z
+mi-003   demo-003  Success  -                  -                  2026-11-23T12:00:01Z
+`
+	if diff := cmp.Diff(want, r.out); diff != "" {
+		t.Errorf("stdout (-want +got):\n%s", diff)
+	}
+}
+
+func TestSendSendsWhatTheFlagsSay(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 3)
+	file := writeFile(t, "app.conf", "\x00binary")
+	tests := []struct {
+		name string
+		args []string
+		want map[string]string // beside those that every call has
+	}{
+		{
+			"defaults",
+			[]string{"--instance", "mi-001"},
+			map[string]string{"Name": "app.conf", "Timeout": "60", "Overwrite": "false", "InstanceId.1": "mi-001"},
+		},
+		{
+			"everything",
+			[]string{
+				"--instance", "mi-002,mi-001", "--instance", "mi-002", "--name", "b.conf", "--owner", "app", "--group", "0",
+				"--mode", "4755", "--overwrite", "--timeout", "90s", "--description", "why",
+			},
+			map[string]string{
+				"Name": "b.conf", "Timeout": "90", "Overwrite": "true", "InstanceId.1": "mi-001", "InstanceId.2": "mi-002",
+				"FileOwner": "app", "FileGroup": "0", "FileMode": "4755", "Description": "why",
+			},
+		},
+		{
+			"tag",
+			[]string{"--tag", "role=web"},
+			map[string]string{
+				"Name": "app.conf", "Timeout": "60", "Overwrite": "false", "InstanceId.1": "mi-001", "InstanceId.2": "mi-003",
+			},
+		},
+	}
+	for i, tt := range tests {
+		r := f.run(t, append([]string{"send", file, "--to", "/etc"}, tt.args...)...)
+		r.expect(t, 0)
+		if want := "f-" + strconv.Itoa(i+1) + "\n"; r.out != want {
+			t.Errorf("%s: stdout %q, want %q", tt.name, r.out, want)
+		}
+		want := map[string]string{
+			"RegionId": "cn-test", "TargetDir": "/etc", "ContentType": "Base64",
+			"Content": base64.StdEncoding.EncodeToString([]byte("\x00binary")),
+		}
+		maps.Copy(want, tt.want)
+		if diff := cmp.Diff(want, f.Calls("SendFile")[i].Params); diff != "" {
+			t.Errorf("%s: sent (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}
+
+func TestSendReadsStandardInput(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1)
+	r := runIn(t.Context(), f.environment(), "from a pipe", "send", "-", "--name", "x", "--to", `C:\dir`, "--all")
+	r.expect(t, 0)
+	sent := f.Calls("SendFile")[0].Params
+	if sent["Content"] != base64.StdEncoding.EncodeToString([]byte("from a pipe")) || sent["Name"] != "x" {
+		t.Errorf("sent %v", sent)
+	}
+}
+
+func TestSendSplitsManyTargets(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 120)
+	r := f.run(t, "send", writeFile(t, "a", ""), "--to", "/etc", "--all", "--wait", "-o", "json")
+	r.expect(t, 0)
+	if r.err != "" {
+		t.Errorf("stderr %q: with JSON there is no progress", r.err)
+	}
+	var got struct {
+		InvokeIds   []string
+		Invocations struct {
+			Invocation []struct {
+				VmCount          int
+				InvocationStatus string
+				InvokeInstances  struct{ InvokeInstance []struct{ InstanceId string } }
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(r.out), &got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"f-1", "f-2", "f-3"}, got.InvokeIds); diff != "" {
+		t.Errorf("IDs (-want +got):\n%s", diff)
+	}
+	seen := map[string]bool{}
+	for i, want := range []int{50, 50, 20} {
+		d := got.Invocations.Invocation[i]
+		if d.VmCount != want || d.InvocationStatus != "Success" {
+			t.Errorf("delivery %d: %d machines, %s", i+1, d.VmCount, d.InvocationStatus)
+		}
+		for _, target := range d.InvokeInstances.InvokeInstance {
+			seen[target.InstanceId] = true
+		}
+	}
+	if len(seen) != 120 {
+		t.Errorf("%d machines, want 120", len(seen))
+	}
+}
+
+func TestSendSaysWhatWasAcceptedBeforeARefusal(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 120)
+	f.refuseSend[3] = &client.Error{Status: 400, Code: "Throttling", Message: "Request was denied."}
+	r := f.run(t, "send", writeFile(t, "a", "x"), "--to", "/etc", "--all", "--wait")
+	r.expect(t, 1, "only 100 of 120 machines were reached", "Throttling")
+	if r.out != "f-1\nf-2\n" {
+		t.Errorf("stdout %q", r.out)
+	}
+}
+
+func TestSendRefusesBeforeAnyCall(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1)
+	small := writeFile(t, "small", "x")
+	most := writeFile(t, "most", strings.Repeat("x", 24576))
+	big := writeFile(t, "big", strings.Repeat("x", 24577))
+	tests := []struct {
+		name string
+		in   string
+		args []string
+		code int
+		want string
+	}{
+		{"no file", "", []string{"--to", "/x", "--all"}, 2, "accepts 1 arg(s)"},
+		{"no directory", "", []string{small, "--all"}, 2, "--to is missing"},
+		{"relative directory", "", []string{small, "--to", "x", "--all"}, 2, "it is not absolute"},
+		{"bad name", "", []string{small, "--to", "/x", "--all", "--name", "a/b"}, 2, "it holds a slash"},
+		{"bad mode", "", []string{small, "--to", "/x", "--all", "--mode", "999"}, 2, "octal"},
+		{"nowhere", "", []string{small, "--to", "/x"}, 2, "exactly one of --instance, --tag and --all"},
+		{"two ways", "", []string{small, "--to", "/x", "--all", "--tag", "a=b"}, 2, "exactly one of"},
+		{"no tag key", "", []string{small, "--to", "/x", "--tag", "=b"}, 2, "has no key"},
+		{"no time", "", []string{small, "--to", "/x", "--all", "--timeout", "0s"}, 2, "--timeout"},
+		{"no such flag", "", []string{small, "--nonsense"}, 2, "unknown flag"},
+		{"bad format", "", []string{small, "-o", "yaml"}, 2, "neither table nor json"},
+		{"unnamed input", "x", []string{"-", "--to", "/x", "--all"}, 2, "--name is missing"},
+		{"no such file", "", []string{small + "er", "--to", "/x", "--all"}, 1, "no such file"},
+		{"directory", "", []string{filepath.Dir(small), "--to", "/x", "--all"}, 2, "is a directory"},
+		{
+			"too large", "",
+			[]string{big, "--to", "/x", "--all"},
+			1, big + " has 24577 bytes; a delivery carries at most 24576 bytes, which are 32768 as Base64",
+		},
+		{
+			"too large input", strings.Repeat("x", 24577),
+			[]string{"-", "--name", "x", "--to", "/x", "--all"},
+			1, "standard input has more than 24576 bytes",
+		},
+	}
+	environment := f.environment()
+	delete(environment, "WAYBILL_REGION") // asking for the region would be a call, too
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			runIn(t.Context(), environment, tt.in, append([]string{"send"}, tt.args...)...).expect(t, tt.code, tt.want)
+		})
+	}
+	for _, action := range []string{"DescribeRegions", "DescribeManagedInstances", "SendFile"} {
+		if n := len(f.Calls(action)); n != 0 {
+			t.Errorf("%d calls of %s", n, action)
+		}
+	}
+	f.run(t, "send", most, "--to", "/x", "--all").expect(t, 0)
+}
+
+func TestSendWithoutTargets(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 0)
+	file := writeFile(t, "a", "x")
+	f.run(t, "send", file, "--to", "/x", "--all").expect(t, 1, "no machine is enrolled", "waybill activations create")
+	f.run(t, "send", file, "--to", "/x", "--tag", "role=web").expect(t, 1, "no instance has the tags role=web")
+}
+
+func TestWatchGivesUpAtItsLimit(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 2)
+	f.machines[1].stuck = true
+	f.run(t, "send", writeFile(t, "a", "x"), "--to", "/x", "--all").expect(t, 0)
+	c, err := client.New(f.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := watcher{client: c, limit: time.Second, progress: term.NoProgress()}
+	found, err := w.watch(t.Context(), []waybill.DeliveryID{"f-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran{4, "", ""}.expectError(t, outcome(found), "1 of 2 machines are not final yet", "waybill results f-1 --watch")
+	// Asked at 0, 100, 300 and 700 ms: it waits longer each time.
+	if n := len(f.Calls("DescribeSendFileResults")); n < 3 || n > 5 {
+		t.Errorf("asked %d times in a second", n)
+	}
+}
+
+func (r ran) expectError(t *testing.T, err error, in ...string) {
+	t.Helper()
+	coded, ok := err.(*exitError)
+	if !ok {
+		t.Fatalf("got %v", err)
+	}
+	ran{code: coded.code, err: coded.Error()}.expect(t, r.code, in...)
+}
+
+func TestSendInterrupted(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1)
+	f.machines[0].stuck = true
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan ran)
+	file := writeFile(t, "a", "x")
+	go func() {
+		done <- runIn(ctx, f.environment(), "", "send", file, "--to", "/x", "--all", "--wait")
+	}()
+	deadline := time.After(10 * time.Second)
+	for len(f.Calls("DescribeSendFileResults")) == 0 {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-deadline:
+			t.Fatal("it never began to wait")
+		}
+	}
+	cancel()
+	r := <-done
+	r.expect(t, 1, "interrupted; the delivery goes on, follow it with: waybill results f-1 --watch")
+}

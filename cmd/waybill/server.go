@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/openwaybill/waybill/internal/server"
+	"github.com/openwaybill/waybill/internal/telemetry"
+)
+
+type serverOptions struct {
+	server.Config
+	configFile string
+	logLevel   string
+	logFormat  string
+}
+
+func newServerCmd(e env) *cobra.Command {
+	o := &serverOptions{Config: server.DefaultConfig()}
+	cmd := &cobra.Command{
+		Use:   "server --data-dir DIR",
+		Short: "run a server",
+		Long: "Run a server. The first start on an empty data directory makes a CA, an account and its access key, prints the\n" +
+			"key once and writes it to DIR/" + server.CredentialsFile + " (mode 0600).\n\n" +
+			"Every flag can also be given as WAYBILL_… in the environment, or under its name in the YAML file of --config;\n" +
+			"a flag wins over the environment, the environment over the file.",
+		Args: usageArgs(cobra.NoArgs),
+	}
+	o.addFlags(cmd.Flags())
+	cmd.RunE = runE(e, func(ctx context.Context, _ []string) error {
+		if err := flagsFromFile(cmd.Flags(), o.configFile); err != nil {
+			return err
+		}
+		return o.run(ctx, e)
+	})
+	return usageFlags(cmd)
+}
+
+// addFlags adds every setting of a server. Their names are those of the settings file and, with WAYBILL_, of the
+// environment, so they are the one list that docs/configuration.md is checked against.
+func (o *serverOptions) addFlags(f *pflag.FlagSet) {
+	c := &o.Control
+	f.StringVar(&o.configFile, "config", "", "YAML `FILE` with settings, one key for each of these flags")
+	f.StringVar(&o.DataDir, "data-dir", "", "`DIR` of the database, the keys and the CA; created if it is not there (required)")
+	f.StringVar(&o.Listen, "listen", o.Listen, "`ADDRESS` for HTTPS: the API, and the enrolment of agents")
+	f.StringVar(&o.HTTPListen, "http-listen", "", "loopback `ADDRESS` for the API over plain HTTP; none by default")
+	f.StringVar(&o.AgentListen, "agent-listen", o.AgentListen, "`ADDRESS` for the agents' link (TLS)")
+	f.StringVar(&o.AdminListen, "admin-listen", o.AdminListen, "`ADDRESS` for metrics, health and profiles over plain HTTP; empty: none")
+	f.StringVar(&o.Database, "database", "", "`URL` of the database (default sqlite:DIR/waybill.db)")
+	f.StringVar(&o.NATSURL, "nats", "", "`URL` of an external NATS cluster; embedded by default")
+	f.StringVar(&o.NATSCreds, "nats-creds", "", "credentials `FILE` for the NATS cluster")
+	f.StringSliceVar(&c.Regions, "region", c.Regions, "region `ID` to answer for; may be repeated, the first is the default")
+	f.StringVar(&o.TLSCert, "tls-cert", "", "PEM `FILE` with the server's certificate; one of DIR's own CA by default")
+	f.StringVar(&o.TLSKey, "tls-key", "", "PEM `FILE` with its key")
+	f.StringSliceVar(&o.TLSNames, "tls-name", nil, "host `NAME` or address the own certificate is also good for; may be repeated")
+	f.StringSliceVar(&o.AgentAddress, "agent-address", nil, "`URL` tls://host:port at which agents find their link; may be repeated (default: the host they enrolled at)")
+	f.DurationVar(&o.TokenLife, "agent-token-life", o.TokenLife, "how long an agent may use the link before it renews its token")
+	f.DurationVar(&o.DrainFor, "drain", o.DrainFor, "how long requests under way may take when the server stops")
+	f.StringVar(&o.HelpURL, "help-url", "", "`URL` that, followed by an error code, is recommended in error answers")
+	f.StringVar(&o.BootstrapID, "bootstrap-access-key-id", "", "`ID` of the first access key; made up by default")
+	f.StringVar(&o.BootstrapKey, "bootstrap-access-key-secret-file", "", "`FILE` with the secret of the first access key (or WAYBILL_BOOTSTRAP_ACCESS_KEY_SECRET)")
+	f.IntVar(&c.Limits.Instances, "max-instances", c.Limits.Instances, "instances of one SendFile")
+	f.IntVar(&c.Limits.ContentBytes, "max-content", c.Limits.ContentBytes, "bytes of the content of one SendFile, as Base64")
+	f.DurationVar(&c.Limits.MaxTimeout, "max-timeout", c.Limits.MaxTimeout, "longest timeout of a delivery")
+	f.IntVar(&c.Activations.InstanceCount, "max-activation-instances", c.Activations.InstanceCount, "machines of one activation")
+	f.DurationVar(&c.Activations.TTL, "max-activation-life", c.Activations.TTL, "longest life of an activation")
+	f.IntVar(&c.Activations.PerRegion, "max-activations", c.Activations.PerRegion, "activations of an account in a region")
+	f.IntVar(&c.AccessKeys, "max-access-keys", c.AccessKeys, "access keys of an account")
+	f.DurationVar(&c.RetainFor, "retain-for", c.RetainFor, "how long ended deliveries are kept")
+	f.IntVar(&c.RetainCount, "retain-count", c.RetainCount, "how many deliveries of an account in a region are kept")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+}
+
+// flagsFromFile sets each flag that was given neither on the command line nor in the environment from a YAML file.
+func flagsFromFile(flags *pflag.FlagSet, path string) error {
+	if path == "" {
+		return nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return &exitError{exitUsage, fmt.Errorf("read settings: %w", err)}
+	}
+	settings := map[string]yaml.Node{}
+	if err := yaml.Unmarshal(b, &settings); err != nil {
+		return usagef("read settings from %s: %w", path, err)
+	}
+	var errs []error
+	for name, node := range settings {
+		f := flags.Lookup(name)
+		if f == nil || name == "config" || name == "help" {
+			errs = append(errs, usagef("%s:%d: no setting is called %q; see waybill server --help", path, node.Line, name))
+			continue
+		}
+		if f.Changed {
+			continue
+		}
+		if err := setFromYAML(f, &node); err != nil {
+			errs = append(errs, usagef("%s:%d: %s: %w", path, node.Line, name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func setFromYAML(f *pflag.Flag, node *yaml.Node) error {
+	if list, ok := f.Value.(pflag.SliceValue); ok && node.Kind == yaml.SequenceNode {
+		var values []string
+		if err := node.Decode(&values); err != nil {
+			return err
+		}
+		return list.Replace(values)
+	}
+	if node.Kind != yaml.ScalarNode {
+		return errors.New("a single value is needed")
+	}
+	return f.Value.Set(node.Value)
+}
+
+func (o *serverOptions) run(ctx context.Context, e env) error {
+	log, err := telemetry.NewLogger(e.err, o.logLevel, o.logFormat)
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	if o.BootstrapKey, err = o.bootstrapSecret(e); err != nil {
+		return err
+	}
+	if err := o.Validate(); err != nil {
+		return &exitError{exitUsage, err}
+	}
+	s, err := server.Open(ctx, o.Config, log)
+	if err != nil {
+		return err
+	}
+	if c := s.First(); c != nil {
+		fmt.Fprintf(e.out, "made the first account, %s, and its access key (also in %s):\n\n  export ALIBABA_CLOUD_ACCESS_KEY_ID=%s\n"+
+			"  export ALIBABA_CLOUD_ACCESS_KEY_SECRET=%s\n  export WAYBILL_ENDPOINT=%s\n",
+			c.AccountID, filepath.Join(o.DataDir, server.CredentialsFile), c.AccessKeyID, c.AccessKeySecret, c.Endpoint)
+		if c.CA != "" {
+			fmt.Fprintf(e.out, "  export WAYBILL_CA=%s\n", c.CA)
+		}
+		fmt.Fprintln(e.out)
+	}
+	return errors.Join(s.Run(ctx), s.Close())
+}
+
+// bootstrapSecret returns the secret of the first key, from the environment or a file: a flag would show it to others.
+func (o *serverOptions) bootstrapSecret(e env) (string, error) {
+	if secret, ok := e.lookup("WAYBILL_BOOTSTRAP_ACCESS_KEY_SECRET"); ok {
+		return secret, nil
+	}
+	if o.BootstrapKey == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(o.BootstrapKey)
+	if err != nil {
+		return "", fmt.Errorf("read the secret of the first access key: %w", err)
+	}
+	return string(trimNewline(b)), nil
+}
+
+func trimNewline(b []byte) []byte {
+	for len(b) > 0 && (b[len(b)-1] == '\n' || b[len(b)-1] == '\r') {
+		b = b[:len(b)-1]
+	}
+	return b
+}

@@ -1,0 +1,581 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/place"
+	"github.com/openwaybill/waybill/internal/wire"
+)
+
+func TestDelivery(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	a := startAgent(s)
+	hello := await[wire.Hello](s, wire.OpHello, 1)[0]
+	if hello.Session == "" || hello.Capability != wire.Capability || hello.AgentVersion != "test" || hello.OSType != runtime.GOOS {
+		t.Errorf("hello %+v", hello)
+	}
+	d := s.deliverTo("f-1", "/etc/app", "x.conf", "content")
+	s.send(a.instance, d)
+	ack := await[wire.Ack](s, wire.OpAck, 1)[0]
+	r := await[wire.Report](s, wire.OpReport, 1)[0]
+	if ack.Delivery != "f-1" || ack.Started < d.Sent || ack.Started > s.now() {
+		t.Errorf("ack %+v, sent at %d", ack, d.Sent)
+	}
+	if r.Delivery != "f-1" || r.Cause != "" || !bytes.Equal(r.SHA256, d.SHA256) || r.Started != ack.Started ||
+		r.Finished < r.Started || r.Finished > s.now() {
+		t.Errorf("report %+v", r)
+	}
+	if got := a.content("etc/app/x.conf"); got != "content" {
+		t.Errorf("the file holds %q", got)
+	}
+	must(t, a.end())
+	if n := len(await[wire.Report](s, wire.OpReport, 1)); n != 1 {
+		t.Errorf("%d reports of one outcome", n)
+	}
+	if bye := await[wire.Bye](s, wire.OpBye, 1)[0]; bye.Reason != wire.ByeStopped || bye.Session != hello.Session {
+		t.Errorf("bye %+v", bye)
+	}
+}
+
+// TestServerTime has a server whose clock is years behind: only its clock counts.
+func TestServerTime(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	s.skew = -5 * 365 * 24 * time.Hour
+	a := startAgent(s)
+	s.send(a.instance, s.deliverTo("f-1", "/", "x", "content"))
+	over := s.deliverTo("f-2", "/", "y", "content")
+	over.Deadline = over.Sent - 1
+	s.send(a.instance, over)
+	rs := await[wire.Report](s, wire.OpReport, 2)
+	slices.SortFunc(rs, func(a, b wire.Report) int { return strings.Compare(a.Delivery, b.Delivery) })
+	if r := rs[0]; r.Cause != "" || r.Started < s.now()-patience.Milliseconds() || r.Finished > s.now() {
+		t.Errorf("report %+v, server time %d", r, s.now())
+	}
+	if r := rs[1]; r.Cause != string(waybill.CauseDeadline) {
+		t.Errorf("report %+v", r)
+	}
+}
+
+// TestPull has an agent that was away for more than one page, and pushes one more before it has caught up: the oldest
+// go first.
+func TestPull(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	const n = 3*wire.MaxPull + 1
+	for i := range n {
+		s.hold(s.deliverTo(fmt.Sprintf("f-%03d", i), "/", "x", fmt.Sprint(i)))
+	}
+	first := make(chan struct{})
+	s.silent = func(op string, nth int) bool {
+		if op == wire.OpPull && nth == 2 {
+			close(first)
+			return true // it asks again
+		}
+		return false
+	}
+	a := startAgent(s)
+	<-first
+	s.send(a.instance, s.deliverTo("f-999", "/", "x", "last"))
+	rs := awaitThat(s, wire.OpReport, func(rs []wire.Report) bool { return len(rs) > n })
+	for i, r := range rs {
+		if r.Cause != "" {
+			t.Errorf("report %+v", r)
+		}
+		if i > 0 && rs[i-1].Delivery >= r.Delivery {
+			t.Errorf("%s came before %s", rs[i-1].Delivery, r.Delivery)
+		}
+	}
+	if got := a.content("x"); got != "last" {
+		t.Errorf("the last word is %q", got)
+	}
+}
+
+func TestConfirmLost(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	s.silent = func(op string, nth int) bool { return op == wire.OpReport && nth < 3 }
+	a := startAgent(s)
+	d := s.deliverTo("f-1", "/", "x", "content")
+	d.Overwrite = false
+	s.send(a.instance, d)
+	rs := await[wire.Report](s, wire.OpReport, 3)
+	for _, r := range rs {
+		if r.Cause != "" || r.Started != rs[0].Started || r.Finished != rs[0].Finished {
+			t.Errorf("report %+v, first %+v", r, rs[0])
+		}
+	}
+}
+
+// TestReportSurvivesRestart ends the agent with an outcome that nobody confirmed.
+func TestReportSurvivesRestart(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	s.silent = func(op string, _ int) bool { return op == wire.OpReport }
+	a := startAgent(s)
+	d := s.deliverTo("f-1", "/", "x", "content")
+	d.Overwrite = false
+	s.send(a.instance, d)
+	before := await[wire.Report](s, wire.OpReport, 1)[0]
+	must(t, a.end())
+	s.set(func(s *scripted) {
+		s.silent = func(string, int) bool { return false }
+		s.messages = nil
+	})
+	again := runAgent(s, a.state, a.instance, a.root)
+	after := await[wire.Report](s, wire.OpReport, 1)[0]
+	if after.Cause != "" || after.Finished != before.Finished || !bytes.Equal(after.SHA256, before.SHA256) {
+		t.Errorf("before %+v\nafter  %+v", before, after)
+	}
+	must(t, again.end())
+	if slices.Contains(s.ops(), wire.OpAck) {
+		t.Error("it was taken up again")
+	}
+}
+
+func TestDuplicateAndLate(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	a := startAgent(s)
+	d := s.deliverTo("f-1", "/", "x", "content")
+	s.send(a.instance, d)
+	await[wire.Report](s, wire.OpReport, 1)
+	must(t, os.WriteFile(filepath.Join(a.root, "x"), []byte("edited"), 0o600))
+	for range 3 {
+		s.push(a.instance, wire.OpDeliver, wire.Encode(d))
+	}
+	over := s.deliverTo("f-0", "/", "y", "content")
+	over.Deadline = s.now() - 1
+	s.push(a.instance, wire.OpDeliver, wire.Encode(over))
+	rs := awaitThat(s, wire.OpReport, func(rs []wire.Report) bool {
+		return slices.ContainsFunc(rs, func(r wire.Report) bool { return r.Delivery == "f-0" })
+	})
+	if len(rs) > 2 || rs[len(rs)-1].Cause != string(waybill.CauseDeadline) {
+		t.Errorf("reports %+v", rs)
+	}
+	if a.content("x") != "edited" || !strings.Contains(a.content("y"), "no such file") {
+		t.Errorf("files hold %q and %q", a.content("x"), a.content("y"))
+	}
+	if acks := await[wire.Ack](s, wire.OpAck, 1); len(acks) != 1 {
+		t.Errorf("acks %+v", acks)
+	}
+}
+
+// TestReconnect takes the bus away and brings it back with something new.
+func TestReconnect(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	s.silent = func(op string, _ int) bool { return op == wire.OpReport }
+	a := startAgent(s)
+	s.send(a.instance, s.deliverTo("f-1", "/", "x", "1"))
+	await[wire.Report](s, wire.OpReport, 1)
+	s.down()
+	s.set(func(s *scripted) {
+		s.messages = nil
+		s.silent = func(string, int) bool { return false }
+	})
+	s.hold(s.deliverTo("f-2", "/", "y", "2"))
+	s.up()
+	rs := awaitThat(s, wire.OpReport, func(rs []wire.Report) bool {
+		return slices.ContainsFunc(rs, func(r wire.Report) bool { return r.Delivery == "f-1" }) &&
+			slices.ContainsFunc(rs, func(r wire.Report) bool { return r.Delivery == "f-2" })
+	})
+	for _, r := range rs {
+		if r.Cause != "" {
+			t.Errorf("report %+v", r)
+		}
+	}
+	if ops := s.ops(); ops[0] != wire.OpHello {
+		t.Errorf("a connection begins with %v", ops)
+	}
+}
+
+// TestServerAwayAtStart starts the agent before the server.
+func TestServerAwayAtStart(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	dir, instance := s.enroll()
+	s.down()
+	a := runAgent(s, dir, instance, t.TempDir())
+	s.hold(s.deliverTo("f-1", "/", "x", "content"))
+	awaitStatus(t, dir, func(st Status) bool { return st.Running && !st.Connected && strings.Contains(st.Problem, "connect to") })
+	s.up()
+	await[wire.Report](s, wire.OpReport, 1)
+	if a.content("x") != "content" {
+		t.Errorf("the file holds %q", a.content("x"))
+	}
+	awaitStatus(t, dir, func(st Status) bool { return st.Running && st.Connected && st.Instance == instance })
+	must(t, a.end())
+	awaitStatus(t, dir, func(st Status) bool { return !st.Running })
+}
+
+func awaitStatus(t *testing.T, dir string, want func(Status) bool) {
+	t.Helper()
+	end := time.After(patience)
+	for {
+		st, err := ReadStatus(dir)
+		must(t, err)
+		if want(st) {
+			return
+		}
+		select {
+		case <-end:
+			t.Fatalf("status %+v", st)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// TestHelloUnanswered has a bus without a server behind it for a while.
+func TestHelloUnanswered(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	s.silent = func(op string, nth int) bool { return op == wire.OpHello && nth == 1 }
+	s.hold(s.deliverTo("f-1", "/", "x", "content"))
+	startAgent(s)
+	await[wire.Report](s, wire.OpReport, 1)
+	if n := len(await[wire.Hello](s, wire.OpHello, 2)); n != 2 {
+		t.Errorf("%d hellos", n)
+	}
+}
+
+func TestMalformedMessages(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	a := startAgent(s)
+	await[wire.Pull](s, wire.OpPull, 1)
+	good := s.deliverTo("f-good", "/", "x", "content")
+	change := func(f func(*wire.Deliver)) []byte {
+		d := *good
+		d.Delivery = "f-bad"
+		f(&d)
+		return wire.Encode(&d)
+	}
+	for name, data := range map[string][]byte{
+		"empty":           {},
+		"noise":           []byte("\x00\xff not CBOR"),
+		"another type":    wire.Encode([]int{1, 2, 3}),
+		"cut off":         wire.Encode(good)[:40],
+		"trailing":        append(wire.Encode(good), 0),
+		"deeply nested":   bytes.Repeat([]byte{0x81}, 10_000),
+		"path as ID":      change(func(d *wire.Deliver) { d.Delivery = "../../x" }),
+		"subject as ID":   change(func(d *wire.Deliver) { d.Delivery = "a.>" }),
+		"no ID":           change(func(d *wire.Deliver) { d.Delivery = "" }),
+		"short digest":    change(func(d *wire.Deliver) { d.SHA256 = d.SHA256[:31] }),
+		"no digest":       change(func(d *wire.Deliver) { d.SHA256 = nil }),
+		"impossible mode": change(func(d *wire.Deliver) { d.Mode = 0o10000 }),
+		"no deadline":     change(func(d *wire.Deliver) { d.Deadline = 0 }),
+		"endless words":   change(func(d *wire.Deliver) { d.TargetDir = "/" + strings.Repeat("x", maxWords) }),
+	} {
+		s.push(a.instance, wire.OpDeliver, data)
+		s.push(a.instance, wire.OpProbe, data[:min(len(data), 20)])
+		s.push(a.instance, "inbox."+confirmInbox+".f-good", data[:min(len(data), 20)])
+		s.push(a.instance, "from-the-future", data)
+		t.Log("pushed", name)
+	}
+	s.send(a.instance, good)
+	rs := await[wire.Report](s, wire.OpReport, 1)
+	if len(rs) != 1 || rs[0].Delivery != "f-good" || rs[0].Cause != "" {
+		t.Errorf("reports %+v", rs)
+	}
+	s.push(a.instance, wire.OpProbe, wire.Encode(&wire.Probe{Nonce: "n-1"}))
+	await[wire.Alive](s, wire.OpAlive, 1)
+}
+
+func TestProbe(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	a := startAgent(s)
+	hello := await[wire.Hello](s, wire.OpHello, 1)[0]
+	await[wire.Pull](s, wire.OpPull, 1)
+	s.push(a.instance, wire.OpProbe, wire.Encode(&wire.Probe{Nonce: "n-1"}))
+	if alive := await[wire.Alive](s, wire.OpAlive, 1)[0]; alive.Nonce != "n-1" || alive.Session != hello.Session {
+		t.Errorf("alive %+v", alive)
+	}
+}
+
+// TestBeat shows that a heartbeat tells what the agent holds.
+func TestBeat(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	s.beat = minBeat
+	proceed := make(chan struct{})
+	a := startAgent(s, func(c *Config) {
+		c.Trace = func(event, _ string) {
+			if event == string(place.StepWrite) {
+				<-proceed
+			}
+		}
+	})
+	hello := await[wire.Hello](s, wire.OpHello, 1)[0]
+	s.send(a.instance, s.deliverTo("f-1", "/", "x", "content"))
+	awaitThat(s, wire.OpBeat, func(bs []wire.Beat) bool {
+		return slices.ContainsFunc(bs, func(b wire.Beat) bool {
+			return b.Session == hello.Session && slices.Equal(b.Open, []string{"f-1"})
+		})
+	})
+	close(proceed)
+	awaitThat(s, wire.OpBeat, func(bs []wire.Beat) bool { return len(bs[len(bs)-1].Open) == 0 })
+}
+
+// TestRenewal has tokens that live for a few seconds: the agent changes connections without losing a delivery.
+func TestRenewal(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	s.life = func(nth int) (time.Time, time.Duration) {
+		if nth < 3 {
+			return time.Now(), 4 * time.Second
+		}
+		return time.Now(), time.Hour
+	}
+	a := startAgent(s)
+	for i := range 30 {
+		s.send(a.instance, s.deliverTo(fmt.Sprintf("f-%02d", i), "/", fmt.Sprint(i), "content"))
+		awaitThat(s, wire.OpReport, func(rs []wire.Report) bool {
+			return slices.ContainsFunc(rs, func(r wire.Report) bool { return r.Delivery == fmt.Sprintf("f-%02d", i) })
+		})
+	}
+	hellos := await[wire.Hello](s, wire.OpHello, 3)
+	if hellos[0].Session != hellos[2].Session {
+		t.Error("a renewal looks like another agent")
+	}
+	reg, err := loadRegistration(a.state)
+	must(t, err)
+	if reg.JWT != a.registration().JWT {
+		t.Error("the new token is not on disk")
+	}
+}
+
+// TestExpired starts an agent whose token has expired long ago.
+func TestExpired(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	s.life = func(nth int) (time.Time, time.Duration) {
+		if nth == 1 {
+			return time.Now().Add(-48 * time.Hour), time.Hour
+		}
+		return time.Now(), time.Hour
+	}
+	s.refuse = func(path string) (int, waybill.Code) {
+		if path == wire.PathRenew && s.tokens == 1 {
+			s.tokens++
+			return http.StatusServiceUnavailable, waybill.Unavailable // for now
+		}
+		return http.StatusOK, ""
+	}
+	startAgent(s)
+	await[wire.Hello](s, wire.OpHello, 1)
+}
+
+func TestUnwanted(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		status int
+		code   waybill.Code
+		want   error
+	}{
+		"deregistered": {http.StatusGone, waybill.NotRegistered, ErrDeregistered},
+		"quarantined":  {http.StatusConflict, waybill.Quarantined, ErrQuarantined},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScripted(t)
+			a := startAgent(s)
+			await[wire.Hello](s, wire.OpHello, 1)
+			s.set(func(s *scripted) { s.refuse = func(string) (int, waybill.Code) { return c.status, c.code } })
+			public, err := a.key.PublicKey()
+			must(t, err)
+			must(t, s.currentBus().Revoke(public, time.Now()))
+			if err := a.wait(); !errors.Is(err, c.want) {
+				t.Errorf("Run returned %v, want %v", err, c.want)
+			}
+			if st, err := ReadStatus(a.state); err != nil || st.Running {
+				t.Errorf("status %+v, %v", st, err)
+			}
+		})
+	}
+}
+
+// TestEndFinishesWork ends the agent while it writes: the work is finished, reported and confirmed before the goodbye.
+func TestEndFinishesWork(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	writing, proceed := make(chan struct{}), make(chan struct{})
+	a := startAgent(s, func(c *Config) {
+		c.Trace = func(event, _ string) {
+			if event == string(place.StepWrite) {
+				close(writing)
+				<-proceed
+			}
+		}
+	})
+	s.send(a.instance, s.deliverTo("f-1", "/", "x", "content"))
+	<-writing
+	a.cancel()
+	a.exec.reachClosed(t)
+	s.push(a.instance, wire.OpDeliver, wire.Encode(s.deliverTo("f-2", "/", "y", "content")))
+	close(proceed)
+	must(t, a.wait())
+	ops := s.ops()
+	if r, b := slices.Index(ops, wire.OpReport), slices.Index(ops, wire.OpBye); r < 0 || b < r {
+		t.Errorf("messages %v", ops)
+	}
+	if a.content("x") != "content" || !strings.Contains(a.content("y"), "no such file") {
+		t.Errorf("files hold %q and %q", a.content("x"), a.content("y"))
+	}
+	if j := openTestJournal(t, a.state); !j.isConfirmed("f-1") {
+		t.Error("the confirmation was not awaited")
+	}
+}
+
+func (e *executor) reachClosed(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	must(t, e.await(ctx, func() bool { return e.closed }))
+}
+
+func TestStateDirIsLocked(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	a := startAgent(s)
+	await[wire.Hello](s, wire.OpHello, 1)
+	second, err := New(Config{StateDir: a.state}, testLog(t))
+	must(t, err)
+	if err := second.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "another agent is running") {
+		t.Errorf("a second agent: %v", err)
+	}
+}
+
+// TestDeadPeer has a network that swallows everything from one moment on: the connection is given up and made again.
+func TestDeadPeer(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	s.hostname = "waybill.test"
+	p := newProxy(t, nil, "")
+	dir, instance := enrollThrough(s, p)
+	a, err := New(Config{StateDir: dir, Root: t.TempDir(), Backoff: quick}, testLog(t))
+	must(t, err)
+	a.dialer.proxyFor = p.always
+	a.ping = 200 * time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	await[wire.Pull](s, wire.OpPull, 1)
+	p.swallow()
+	s.send(instance, s.deliverTo("f-1", "/", "x", "content"))
+	await[wire.Report](s, wire.OpReport, 1)
+	if n := len(await[wire.Hello](s, wire.OpHello, 2)); n != 2 {
+		t.Errorf("%d connections", n)
+	}
+	cancel()
+	must(t, <-ended)
+}
+
+// TestMemoryIsFlat delivers many times what an agent may hold.
+func TestMemoryIsFlat(t *testing.T) {
+	s := newScripted(t) // not parallel: it measures the heap
+	a := startAgent(s)
+	await[wire.Pull](s, wire.OpPull, 1)
+	content := strings.Repeat("x", 32<<10)
+	round := func(n int) {
+		for i := range 100 {
+			s.send(a.instance, s.deliverTo(fmt.Sprintf("f-%d-%03d", n, i), "/", fmt.Sprint(i), content))
+		}
+		awaitThat(s, wire.OpReport, func(rs []wire.Report) bool {
+			ended := map[string]bool{} // some may be reported twice
+			for _, r := range rs {
+				ended[r.Delivery] = true
+			}
+			return len(ended) == 100
+		})
+		s.set(func(s *scripted) { s.messages = nil })
+	}
+	heap := func() int64 {
+		for range 3 { // a sync.Pool outlives two collections
+			runtime.GC()
+		}
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	round(0)
+	before := heap()
+	for n := range 10 {
+		round(n + 1)
+	}
+	if grown := heap() - before; grown > 2<<20 {
+		t.Errorf("the heap grew by %d bytes while 32 MB were delivered", grown)
+	}
+}
+
+// TestNoSecretsLogged looks for content, token and key in all that the agent says.
+func TestNoSecretsLogged(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	dir, instance := s.enroll()
+	var log lockedBuffer
+	a, err := New(Config{StateDir: dir, Root: t.TempDir(), Backoff: quick}, debugLog(&log))
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	s.send(instance, s.deliverTo("f-1", "/", "x", "very secret content"))
+	bad := s.deliverTo("f-2", "/", "y", "very secret content")
+	bad.SHA256 = make([]byte, 32)
+	s.send(instance, bad)
+	await[wire.Report](s, wire.OpReport, 2)
+	cancel()
+	must(t, <-ended)
+	seed := must1(os.ReadFile(filepath.Join(dir, keyName)))
+	for what, secret := range map[string]string{
+		"content": "very secret content", "token": a.registration().JWT, "key": strings.TrimSpace(string(seed)),
+	} {
+		if strings.Contains(log.String(), secret) {
+			t.Errorf("the log holds the %s", what)
+		}
+	}
+	if log.String() == "" {
+		t.Error("nothing was logged")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.messages {
+		if bytes.Contains(m.body, []byte("very secret content")) {
+			t.Errorf("a %s holds the content", m.op)
+		}
+	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/openwaybill/waybill/internal/wire"
+)
+
+const (
+	maxDeliveryID = 64       // bytes; it becomes part of a file name and of a subject
+	maxWords      = 16 << 10 // bytes of name, directory, owner and group together; they go into the journal
+	maxModeBits   = 0o7777
+)
+
+// checkDeliver refuses a message that no server of ours sends. What a user may have asked for wrongly is not its
+// business: that is found out by placing the file, and reported.
+func checkDeliver(d *wire.Deliver) error {
+	other := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-'
+	}
+	switch {
+	case d.Delivery == "" || len(d.Delivery) > maxDeliveryID || strings.ContainsFunc(d.Delivery, other):
+		return fmt.Errorf("delivery ID %.80q", d.Delivery)
+	case len(d.SHA256) != 32:
+		return fmt.Errorf("digest of %d bytes", len(d.SHA256))
+	case d.Mode > maxModeBits:
+		return fmt.Errorf("mode %#o", d.Mode)
+	case d.Deadline <= 0:
+		return errors.New("no deadline")
+	case len(d.Name)+len(d.TargetDir)+len(d.Owner)+len(d.Group) > maxWords:
+		return errors.New("name, directory, owner and group are too long")
+	}
+	return nil
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package place
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+const (
+	hasOwners   = false
+	followLinks = false
+	systemRoot  = "" // there are several: one for each volume
+	readFlags   = os.O_RDONLY
+)
+
+func ownerOf(fs.FileInfo) (uid, gid int) { return 0, 0 }
+
+// identityAt returns the identity of name in dir.
+func identityAt(dir *os.Root, name string) (Token, error) {
+	f, err := dir.Open(name)
+	if err != nil {
+		return Token{}, err
+	}
+	defer f.Close()
+	return identityOf(f)
+}
+
+// identityOf returns the identity of an open file.
+func identityOf(f *os.File) (Token, error) {
+	var info syscall.ByHandleFileInformation
+	if err := syscall.GetFileInformationByHandle(syscall.Handle(f.Fd()), &info); err != nil {
+		return Token{}, os.NewSyscallError("GetFileInformationByHandle", err)
+	}
+	return Token{
+		Dev: uint64(info.VolumeSerialNumber),
+		Ino: uint64(info.FileIndexHigh)<<32 | uint64(info.FileIndexLow),
+	}, nil
+}
+
+// syncDirectory does nothing: Windows does not flush directories, NTFS journals them.
+func syncDirectory(*os.Root) error { return nil }
+
+func errnoName(e syscall.Errno) string { return fmt.Sprintf("error %d", uint32(e)) }
