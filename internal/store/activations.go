@@ -49,6 +49,11 @@ func (s *Store) AddActivation(ctx context.Context, a waybill.Activation, hash []
 // Activation returns an activation and the hash of its code; ErrNotFound if it is not there.
 func (s *Store) Activation(ctx context.Context, id waybill.ActivationID) (waybill.Activation, []byte, error) {
 	a, err := one(ctx, s.reads, scanActivation, activationColumns+` FROM activations a WHERE a.id = ?`, id)
+	if err != nil {
+		return waybill.Activation{}, nil, err
+	}
+	tags, err := s.tagsOf(ctx, kindActivation, []string{string(id)})
+	a.Tags = tags[string(id)]
 	return a.Activation, a.hash, err
 }
 

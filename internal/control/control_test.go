@@ -1,0 +1,634 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/bus"
+	"github.com/openwaybill/waybill/internal/identity"
+	"github.com/openwaybill/waybill/internal/store"
+	"github.com/openwaybill/waybill/internal/wire"
+)
+
+const region = "cn-hangzhou"
+
+// fixture is a service on a real store and a real bus, with a clock that the test moves.
+type fixture struct {
+	*Service
+	t   *testing.T
+	who waybill.Principal
+	mu  sync.Mutex
+	at  time.Time
+
+	operator *identity.Operator
+	trust    *x509.CertPool
+	keys     map[string]nkeys.KeyPair // of the machines, by public key
+}
+
+func newFixture(t *testing.T, change ...func(*Config)) *fixture {
+	t.Helper()
+	f := &fixture{t: t, keys: map[string]nkeys.KeyPair{}, at: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)}
+	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	st, err := store.Open(t.Context(), store.Config{URL: "sqlite:" + filepath.Join(dir, "waybill.db"), Now: f.clock}, log)
+	check(err)
+	t.Cleanup(func() { st.Close() })
+	authority, err := identity.OpenAuthority(dir)
+	check(err)
+	tlsConfig, err := authority.ServerTLS([]string{"127.0.0.1"})
+	check(err)
+	f.trust = authority.Pool()
+	operator, err := identity.NewOperator()
+	check(err)
+	f.operator = operator
+	b, err := bus.Open(bus.Config{Listen: "127.0.0.1:0", TLS: tlsConfig}, operator, log)
+	check(err)
+	t.Cleanup(b.Close)
+	sealer, err := identity.OpenSealer(filepath.Join(dir, "seal.key"))
+	check(err)
+	cfg := DefaultConfig()
+	cfg.Now = f.clock
+	for _, c := range change {
+		c(&cfg)
+	}
+	f.Service, err = New(t.Context(), cfg, st, b, sealer, prometheus.NewRegistry(), log)
+	check(err)
+	cred, created, err := f.Bootstrap(t.Context(), "", "")
+	check(err)
+	if !created {
+		t.Fatal("no account was made")
+	}
+	f.who = waybill.Principal{Account: cred.Key.Account, AccessKey: cred.Key.ID}
+	return f
+}
+
+func (f *fixture) clock() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.at
+}
+
+func (f *fixture) advance(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.at = f.at.Add(d)
+}
+
+// enrol enrols a machine that is online.
+func (f *fixture) enrol() waybill.InstanceID {
+	f.t.Helper()
+	i := f.enrolAs(waybill.Activation{Region: region})
+	if err := f.Hello(f.t.Context(), i.ID, "session", waybill.Facts{Capability: wire.Capability}); err != nil {
+		f.t.Fatal(err)
+	}
+	return i.ID
+}
+
+func (f *fixture) enrolAs(a waybill.Activation) waybill.Instance {
+	f.t.Helper()
+	a, code, err := f.CreateActivation(f.t.Context(), f.who, a)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	i, err := f.Enroll(f.t.Context(), EnrollRequest{Activation: a.ID, Code: code, PublicKey: f.publicKey(), From: netip.MustParseAddr("192.0.2.1")})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return i
+}
+
+func (f *fixture) publicKey() string {
+	f.t.Helper()
+	kp, err := nkeys.CreateUser()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	key, err := kp.PublicKey()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.keys[key] = kp
+	return key
+}
+
+// listen connects as an instance and returns the deliveries that are published to it.
+func (f *fixture) listen(id waybill.InstanceID) <-chan wire.Deliver {
+	f.t.Helper()
+	i, err := f.store.Instance(f.t.Context(), id)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	token, err := f.operator.AgentJWT(id, i.PublicKey, time.Hour, time.Now())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	nc, err := nats.Connect("tls://"+f.bus.Addr().String(), nats.TLSHandshakeFirst(),
+		nats.Secure(&tls.Config{RootCAs: f.trust, MinVersion: tls.VersionTLS12}),
+		nats.UserJWT(func() (string, error) { return token, nil }, f.keys[i.PublicKey].Sign))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(nc.Close)
+	got := make(chan wire.Deliver, 16)
+	_, err = nc.Subscribe(wire.ToAgent(string(id), wire.OpDeliver), func(m *nats.Msg) {
+		var d wire.Deliver
+		if err := wire.Decode(m.Data, &d); err != nil {
+			f.t.Error(err)
+		}
+		got <- d
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		f.t.Fatal(err)
+	}
+	return got
+}
+
+func request(instances ...waybill.InstanceID) SendRequest {
+	return SendRequest{Region: region, Instances: instances, File: waybill.FileSpec{Name: "n", TargetDir: "/d"}, Content: "hello"}
+}
+
+func (f *fixture) send(r SendRequest) waybill.DeliveryID {
+	f.t.Helper()
+	id, err := f.Send(f.t.Context(), f.who, r)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return id
+}
+
+func (f *fixture) target(id waybill.DeliveryID) waybill.Target {
+	f.t.Helper()
+	l, err := f.Deliveries(f.t.Context(), f.who, DeliveryFilter{Region: region, ID: id}, Page{Size: 1})
+	if err != nil || len(l.Items) != 1 {
+		f.t.Fatal(l, err)
+	}
+	return l.Items[0].Targets[0]
+}
+
+func (f *fixture) report(id waybill.DeliveryID, i waybill.InstanceID, cause waybill.Cause, finished time.Time) {
+	f.t.Helper()
+	sum := sha256.Sum256([]byte("hello"))
+	if err := f.Report(f.t.Context(), i, Outcome{Delivery: id, Cause: cause, Finished: finished, SHA256: sum[:]}); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f *fixture) sweepNow() {
+	f.t.Helper()
+	if err := f.sweep(f.t.Context()); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func TestALateReportCorrectsWhatWasInferred(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name        string
+		ack         bool
+		finished    time.Duration // after the delivery was sent; its deadline is at 60 s
+		wantBefore  waybill.Cause
+		wantStatus  waybill.Status
+		wantOverall waybill.Counts
+	}{
+		{"a timeout, by work that ended in time", true, 59 * time.Second, waybill.CauseDeadline, waybill.Success, waybill.Counts{Success: 1}},
+		{"a timeout, not by work that ended late", true, 61 * time.Second, waybill.CauseDeadline, waybill.Timeout, waybill.Counts{Failed: 1}},
+		{"silence, by work that ended in time", false, 59 * time.Second, waybill.CauseAgentSilent, waybill.Success, waybill.Counts{Success: 1}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			i := f.enrol()
+			sent := f.clock()
+			id := f.send(request(i))
+			if tc.ack {
+				if err := f.Ack(t.Context(), i, id, sent); err != nil {
+					t.Fatal(err)
+				}
+			}
+			f.advance(61 * time.Second)
+			f.sweepNow()
+			if got := f.target(id); got.Status.Final() {
+				t.Fatalf("ended within the grace: %+v", got)
+			}
+			f.advance(2 * time.Second)
+			f.sweepNow()
+			if got := f.target(id); got.Cause != tc.wantBefore || got.Detail == "" {
+				t.Fatalf("at the deadline: %+v", got)
+			}
+			for range 2 { // twice changes nothing more
+				f.report(id, i, waybill.NoCause, sent.Add(tc.finished))
+			}
+			if got := f.target(id); got.Status != tc.wantStatus {
+				t.Errorf("after the report: %+v", got)
+			}
+			l, err := f.Deliveries(t.Context(), f.who, DeliveryFilter{Region: region}, Page{Size: 1})
+			if err != nil || l.Items[0].Counts != tc.wantOverall {
+				t.Errorf("counts %+v, %v", l.Items[0].Counts, err)
+			}
+		})
+	}
+}
+
+func TestVerdictAtTheDeadline(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name  string
+		leave func(f *fixture, i waybill.InstanceID)
+		want  waybill.Cause
+	}{
+		{"silent", func(*fixture, waybill.InstanceID) {}, waybill.CauseAgentSilent},
+		{"stopped meanwhile", bye(waybill.Stopped), waybill.CauseAgentStopped},
+		{"shut down meanwhile", bye(waybill.ShutDown), waybill.CauseShutDown},
+		{"upgrading", bye(waybill.Upgrading), waybill.CauseUpgrading},
+		{"account disabled", func(f *fixture, _ waybill.InstanceID) {
+			if err := f.store.SetAccountDisabled(f.t.Context(), f.who.Account, true); err != nil {
+				f.t.Fatal(err)
+			}
+		}, waybill.CauseAccountGone},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			i := f.enrol()
+			id := f.send(request(i))
+			f.advance(time.Second)
+			tc.leave(f, i)
+			f.advance(2 * time.Minute)
+			f.sweepNow()
+			if got := f.target(id); got.Cause != tc.want || got.Status != tc.want.Status() {
+				t.Errorf("ended as %s/%s (%s), want %s", got.Status, got.Cause, got.Detail, tc.want)
+			}
+			if n := testutil.ToFloat64(f.ended.WithLabelValues(string(tc.want.Status()), string(tc.want))); n != 1 {
+				t.Errorf("counted %v times", n)
+			}
+		})
+	}
+}
+
+func bye(as waybill.Presence) func(*fixture, waybill.InstanceID) {
+	return func(f *fixture, i waybill.InstanceID) {
+		if err := f.Bye(f.t.Context(), i, "session", as); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+}
+
+// TestSweepTakesManyInSteps ends more targets than one step holds.
+func TestSweepTakesManyInSteps(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(c *Config) { c.Limits.Instances = 2000 })
+	i := f.enrol()
+	for range sweepBatch + 10 {
+		r := request(i)
+		r.Timeout = 10 * time.Second
+		f.send(r)
+	}
+	f.advance(time.Minute)
+	f.sweepNow()
+	open, err := f.store.OpenTargets(t.Context(), i, 10)
+	if err != nil || len(open) != 0 {
+		t.Errorf("%d left, %v", len(open), err)
+	}
+}
+
+func TestSendDefaultsAndLimits(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	i := f.enrol()
+	r := request(i, i, i) // repeated ones count once
+	r.Timeout = time.Second
+	f.send(r)
+	l, err := f.Deliveries(t.Context(), f.who, DeliveryFilter{Region: region}, Page{Size: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := l.Items[0]
+	if d.File.Owner != "root" || d.File.Group != "root" || d.File.Mode != "0644" || d.ContentType != waybill.PlainText ||
+		d.Timeout != 10*time.Second || d.TargetCount != 1 || d.Content != "hello" {
+		t.Errorf("defaults: %+v", d)
+	}
+	if d.Account != f.who.Account {
+		t.Errorf("account %s", d.Account)
+	}
+	for name, tc := range map[string]struct {
+		change func(*SendRequest)
+		want   waybill.Code
+	}{
+		"no instances":      {func(r *SendRequest) { r.Instances = nil }, waybill.InstancesMissing},
+		"too many":          {func(r *SendRequest) { r.Instances = make([]waybill.InstanceID, 51) }, waybill.InstancesTooMany},
+		"none known":        {func(r *SendRequest) { r.Instances = []waybill.InstanceID{"x"} }, waybill.InstanceNotFound},
+		"another region":    {func(r *SendRequest) { r.Region = "cn-beijing" }, waybill.InstanceNotFound},
+		"long timeout":      {func(r *SendRequest) { r.Timeout = 24*time.Hour + 1 }, waybill.TimeoutTooLong},
+		"group of no one's": {func(r *SendRequest) { r.ResourceGroup = "rg" }, waybill.ResourceGroupNotFound},
+	} {
+		r := request(i)
+		tc.change(&r)
+		if _, err := f.Send(t.Context(), f.who, r); waybill.CodeOf(err) != tc.want {
+			t.Errorf("%s: %v, want %s", name, err, tc.want)
+		}
+	}
+}
+
+// TestAccountsSeeNothingOfEachOther asks, as one account, for what belongs to another: the answers are those for what
+// does not exist.
+func TestAccountsSeeNothingOfEachOther(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	i := f.enrol()
+	id := f.send(request(i))
+	a, _, err := f.CreateActivation(t.Context(), f.who, waybill.Activation{Region: region})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.store.AddAccount(t.Context(), waybill.Account{ID: "other"}); err != nil {
+		t.Fatal(err)
+	}
+	other := waybill.Principal{Account: "other", AccessKey: "k"}
+	ctx := t.Context()
+	for name, try := range map[string]func() error{
+		"send":       func() error { _, err := f.Send(ctx, other, request(i)); return err },
+		"rename":     func() error { _, err := f.RenameInstance(ctx, other, region, i, "name"); return err },
+		"deregister": func() error { _, err := f.Deregister(ctx, other, region, i); return err },
+		"disable":    func() error { _, err := f.DisableActivation(ctx, other, region, a.ID); return err },
+		"delete":     func() error { _, err := f.DeleteActivation(ctx, other, region, a.ID); return err },
+		"key":        func() error { return f.SetAccessKey(ctx, other, f.who.AccessKey, false) },
+		"delete key": func() error { return f.DeleteAccessKey(ctx, other, f.who.AccessKey) },
+	} {
+		err := try()
+		if err == nil || !strings.Contains(string(waybill.CodeOf(err)), "not-found") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if l, err := f.Deliveries(ctx, other, DeliveryFilter{Region: region, ID: id}, Page{Size: 1}); err != nil || len(l.Items)+int(l.Total) != 0 {
+		t.Errorf("deliveries: %+v, %v", l, err)
+	}
+	if l, err := f.Instances(ctx, other, InstanceFilter{Region: region}, Page{Size: 1}); err != nil || len(l.Items)+int(l.Total) != 0 {
+		t.Errorf("instances: %+v, %v", l, err)
+	}
+	if l, err := f.Activations(ctx, other, ActivationFilter{Region: region}, Page{Size: 1}); err != nil || len(l.Items)+int(l.Total) != 0 {
+		t.Errorf("activations: %+v, %v", l, err)
+	}
+}
+
+// TestAnAgentAnswersForItselfOnly reports, acknowledges and pulls as a machine that is no target.
+func TestAnAgentAnswersForItselfOnly(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	target, other := f.enrol(), f.enrol()
+	id := f.send(request(target))
+	if err := f.Ack(t.Context(), other, id, f.clock()); err != nil {
+		t.Fatal(err)
+	}
+	f.report(id, other, waybill.CauseExists, f.clock())
+	if got := f.target(id); got.Status != waybill.Pending {
+		t.Errorf("another machine moved it to %s", got.Status)
+	}
+	if p, err := f.Pull(t.Context(), other, ""); err != nil || len(p.Deliveries) != 0 {
+		t.Errorf("another machine pulled %d, %v", len(p.Deliveries), err)
+	}
+}
+
+func TestPullGivesPagesWithinOneMessage(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	i := f.enrol()
+	var want []string
+	for n := range wire.MaxPull + 3 {
+		r := request(i)
+		r.Content = strings.Repeat("x", 24000)
+		r.File.Name = fmt.Sprint(n)
+		want = append(want, string(f.send(r)))
+	}
+	var got []string
+	after := waybill.DeliveryID("")
+	for {
+		p, err := f.Pull(t.Context(), i, after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(wire.Encode(p)); n > wire.MaxMessage {
+			t.Errorf("a reply of %d bytes", n)
+		}
+		for _, d := range p.Deliveries {
+			got = append(got, d.Delivery)
+		}
+		if !p.More {
+			break
+		}
+		after = waybill.DeliveryID(got[len(got)-1])
+	}
+	if strings.Join(got, " ") != strings.Join(want, " ") {
+		t.Errorf("pulled %d in this order: %v", len(got), got)
+	}
+}
+
+// TestALostMessageIsRepeated looks that what an agent does not acknowledge is published again by itself, and no more once
+// it is acknowledged.
+func TestALostMessageIsRepeated(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	i := f.enrol()
+	got := f.listen(i)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- f.runRepeats(ctx) }()
+	id := f.send(request(i))
+	receive(t, got, id) // at once
+	f.repeatsPass(repeatFirst)
+	receive(t, got, id) // again
+	if err := f.Ack(t.Context(), i, id, f.clock()); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := f.repeat(t.Context(), id); again || err != nil {
+		t.Errorf("repeated after the acknowledgement: %v, %v", again, err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// repeatsPass lets time pass and wakes whoever waits for it: the fixture's clock does not run by itself.
+func (f *fixture) repeatsPass(d time.Duration) {
+	f.advance(d)
+	select {
+	case f.repeats.alarm.wake <- struct{}{}:
+	default:
+	}
+}
+
+func receive(t *testing.T, from <-chan wire.Deliver, id waybill.DeliveryID) {
+	t.Helper()
+	select {
+	case d := <-from:
+		if d.Delivery != string(id) {
+			t.Errorf("received %s, want %s", d.Delivery, id)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatalf("%s was not published", id)
+	}
+}
+
+// TestABeatBringsWhatTheAgentLacks sends heartbeats that name what the agent holds.
+func TestABeatBringsWhatTheAgentLacks(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	i := f.enrol()
+	has := f.send(request(i))
+	lacks := f.send(request(i))
+	f.advance(repeatFirst + time.Second)
+	got := f.listen(i)
+	if err := f.Beat(t.Context(), i, "session", []waybill.DeliveryID{has}); err != nil {
+		t.Fatal(err)
+	}
+	f.beats.Flush()
+	receive(t, got, lacks)
+	if err := f.bus.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 0 {
+		t.Errorf("%d more were sent", len(got))
+	}
+}
+
+func TestEnrolNames(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	a := waybill.Activation{InstanceCount: 10}
+	for _, tc := range []struct {
+		req    EnrollRequest
+		prefix string
+		count  int
+		before int
+		want   string
+	}{
+		{EnrollRequest{Name: "own"}, "web", 10, 0, "own"},
+		{EnrollRequest{}, "web", 10, 0, "web-001"},
+		{EnrollRequest{}, "web", 1000, 41, "web-0042"},
+		{EnrollRequest{Facts: waybill.Facts{Hostname: "host-7"}}, "", 10, 0, "host-7"},
+		{EnrollRequest{Facts: waybill.Facts{Hostname: "7 of 9"}}, "", 10, 6, "instance-007"},
+	} {
+		a.InstanceName, a.InstanceCount = tc.prefix, tc.count
+		if got := instanceName(tc.req, a, tc.before); got != tc.want {
+			t.Errorf("%+v: %s, want %s", tc, got, tc.want)
+		}
+	}
+	act, code, err := f.CreateActivation(t.Context(), f.who, waybill.Activation{
+		Region: region, Tags: []waybill.Tag{{Key: "env", Value: "prod"}, {Key: "team", Value: "a"}}, ResourceGroup: "rg",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := EnrollRequest{Activation: act.ID, Code: code, PublicKey: f.publicKey(), Tags: []waybill.Tag{{Key: "env", Value: "test"}}}
+	i, err := f.Enroll(t.Context(), req)
+	if err != nil || i.ResourceGroup != "rg" || len(i.Tags) != 2 || i.Tags[0].Value != "test" {
+		t.Errorf("instance %+v, %v", i, err)
+	}
+	again, err := f.Enroll(t.Context(), req)
+	if err != nil || again.ID != i.ID {
+		t.Errorf("the same key again: %s, %v; want %s", again.ID, err, i.ID)
+	}
+	for name, bad := range map[string]EnrollRequest{
+		"wrong code": {Activation: act.ID, Code: code + "x", PublicKey: f.publicKey()},
+		"unknown ID": {Activation: "none", Code: code, PublicKey: f.publicKey()},
+	} {
+		if _, err := f.Enroll(t.Context(), bad); waybill.CodeOf(err) != waybill.EnrolRefused || !strings.Contains(err.Error(), "ID or the code is wrong") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestRetentionRemovesWhatIsTooOldOrTooMuch(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(c *Config) { c.RetainCount = 3 })
+	i := f.enrol()
+	if err := f.Bye(t.Context(), i, "session", waybill.Stopped); err != nil {
+		t.Fatal(err)
+	}
+	count := func() int64 {
+		l, err := f.Deliveries(t.Context(), f.who, DeliveryFilter{Region: region}, Page{Size: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l.Total
+	}
+	for range 5 {
+		f.send(request(i)) // ends at once: the agent is stopped
+	}
+	if err := f.retain(t.Context()); err != nil || count() != 3 {
+		t.Errorf("%d left, %v; want 3", count(), err)
+	}
+	f.advance(15 * 24 * time.Hour)
+	f.send(request(i))
+	if err := f.retain(t.Context()); err != nil || count() != 1 {
+		t.Errorf("%d left, %v; want the new one", count(), err)
+	}
+}
+
+func TestKeysGuardThemselves(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(c *Config) { c.AccessKeys = 2 })
+	ctx := t.Context()
+	for name, try := range map[string]error{
+		"disable": f.SetAccessKey(ctx, f.who, f.who.AccessKey, false), "delete": f.DeleteAccessKey(ctx, f.who, f.who.AccessKey),
+	} {
+		if waybill.CodeOf(try) != waybill.Forbidden {
+			t.Errorf("%s itself: %v", name, try)
+		}
+	}
+	k, secret, err := f.CreateAccessKey(ctx, f.who)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := f.Credential(ctx, k.ID); err != nil || c.Secret != secret || c.Key.Account != f.who.Account {
+		t.Errorf("credential %+v, %v", c.Key, err)
+	}
+	if _, _, err := f.CreateAccessKey(ctx, f.who); waybill.CodeOf(err) != waybill.AccessKeyQuota {
+		t.Errorf("a third key: %v", err)
+	}
+	if _, _, err := f.Bootstrap(ctx, "id", ""); err != nil {
+		t.Errorf("bootstrap of a database with accounts does nothing: %v", err)
+	}
+}
+
+func TestConfigValidateNamesEveryProblem(t *testing.T) {
+	t.Parallel()
+	c := DefaultConfig()
+	if err := c.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	c.Regions, c.Limits.Instances, c.RetainFor, c.Limits.ContentBytes = nil, 0, time.Hour, 1<<30
+	err := c.Validate()
+	for _, want := range []string{"region", "instances of a delivery", "kept for 1h", "content bytes"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("nothing on %q: %v", want, err)
+		}
+	}
+}
