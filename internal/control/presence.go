@@ -79,10 +79,7 @@ func (s *Service) runBeats(ctx context.Context) error {
 			return nil
 		case <-s.beatCame:
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(beatGather):
-		}
+		pause(ctx, beatGather)
 		s.beats.Flush()
 	}
 }

@@ -5,7 +5,6 @@ package control
 import (
 	"container/heap"
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -65,12 +64,11 @@ func (r *repeats) due(now time.Time) (repeat, bool) {
 
 // runRepeats repeats deliveries until they are acknowledged or their deadline has passed.
 func (s *Service) runRepeats(ctx context.Context) error {
-	open, err := s.store.PendingDeliveries(ctx)
-	if err != nil {
-		return fmt.Errorf("read pending deliveries: %w", err)
-	}
-	for id, deadline := range open { // sent by an earlier run of the server, or perhaps not
-		s.repeats.add(id, deadline, s.now().Add(-repeatFirst))
+	for err := s.recallPending(ctx); err != nil; err = s.recallPending(ctx) {
+		if !pause(ctx, retryAfter) {
+			return nil
+		}
+		s.log.Error("read pending deliveries", "err", err)
 	}
 	for s.repeats.alarm.wait(ctx, s.now) {
 		for v, ok := s.repeats.due(s.now()); ok && ctx.Err() == nil; v, ok = s.repeats.due(s.now()) {
@@ -85,6 +83,25 @@ func (s *Service) runRepeats(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// recallPending schedules what an earlier run of the server sent, or perhaps did not.
+func (s *Service) recallPending(ctx context.Context) error {
+	open, err := s.store.PendingDeliveries(ctx)
+	for id, deadline := range open {
+		s.repeats.add(id, deadline, s.now().Add(-repeatFirst))
+	}
+	return err
+}
+
+// pause waits for d and reports whether ctx goes on.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
 }
 
 func (s *Service) repeat(ctx context.Context, id waybill.DeliveryID) (again bool, err error) {

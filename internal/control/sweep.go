@@ -72,7 +72,7 @@ func (a *alarm) wait(ctx context.Context, now func() time.Time) bool {
 func (s *Service) runSweep(ctx context.Context) error {
 	s.deadline.set(s.now()) // what passed while no server ran
 	for s.deadline.wait(ctx, s.now) {
-		if err := s.sweep(ctx); err != nil {
+		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
 			s.log.Error("sweep", "err", err)
 			s.deadline.set(s.now().Add(retryAfter))
 		}
@@ -187,10 +187,8 @@ func (s *Service) runRetention(ctx context.Context) error {
 		if err := s.retain(ctx); err != nil && ctx.Err() == nil {
 			s.log.Error("retention", "err", err)
 		}
-		select {
-		case <-ctx.Done():
+		if !pause(ctx, retentionEvery) {
 			return nil
-		case <-time.After(retentionEvery):
 		}
 	}
 }

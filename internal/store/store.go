@@ -18,7 +18,6 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -71,7 +70,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if err := checkDir(filepath.Dir(path)); err != nil {
+	if err := createPrivate(path); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s := &Store{now: cfg.Now, dialect: sqliteDialect, log: log}
@@ -116,15 +115,14 @@ func openSQLite(path string, pragmas map[string]string, conns int) (*sql.DB, err
 	return db, nil
 }
 
-func checkDir(dir string) error {
-	info, err := os.Stat(dir)
+// createPrivate makes an empty database that only its owner can read, unless there is one: it will hold file content.
+// SQLite gives its other files the same mode.
+func createPrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
-	if !info.IsDir() {
-		return fmt.Errorf("%s is not a directory", dir)
-	}
-	return nil
+	return f.Close()
 }
 
 func (s *Store) migrate(ctx context.Context, db *sql.DB) error {
