@@ -95,9 +95,8 @@ type Service struct {
 	ids      identity.DeliveryIDs
 	tokenKey []byte
 	changes  *batch.Group[*change]
-	beats    *batch.Group[beat]
-	beatCame chan struct{} // holds one token while beats wait
-	deadline alarm         // the next deadline of an open target
+	beats    beats
+	deadline alarm // the next deadline of an open target
 	repeats  repeats
 	probes   probes
 	used     sync.Map // access key ID -> time of the last note of its use
@@ -115,7 +114,6 @@ func New(ctx context.Context, cfg Config, st *store.Store, b *bus.Bus, sealer *i
 	}
 	s := &Service{
 		cfg: cfg, now: func() time.Time { return cfg.Now().UTC() }, store: st, bus: b, sealer: sealer, log: log,
-		beatCame: make(chan struct{}, 1),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "waybill_targets_ended_total", Help: "Targets that reached a final status, by status and cause.",
 		}, []string{"status", "cause"}),
@@ -124,7 +122,7 @@ func New(ctx context.Context, cfg Config, st *store.Store, b *bus.Bus, sealer *i
 		}),
 	}
 	s.changes = batch.New(maxChanges, s.applyChanges)
-	s.beats = batch.New(maxChanges, s.takeBeats)
+	s.beats.init()
 	s.deadline.init()
 	s.repeats.init()
 	reg.MustRegister(s.ended, s.accepted)

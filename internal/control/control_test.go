@@ -508,7 +508,7 @@ func TestABeatBringsWhatTheAgentLacks(t *testing.T) {
 	if err := f.Beat(t.Context(), i, "session", []waybill.DeliveryID{has}); err != nil {
 		t.Fatal(err)
 	}
-	f.beats.Flush()
+	f.writeBeats(t.Context())
 	receive(t, got, lacks)
 	if err := f.bus.Flush(); err != nil {
 		t.Fatal(err)

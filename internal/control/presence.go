@@ -24,10 +24,39 @@ const BeatEvery = waybill.SilentAfter / 2
 // beatGather is how long heartbeats are gathered before they are written. They tell nothing urgent.
 const beatGather = time.Second
 
-// beat is a heartbeat that waits to be written.
+// beats holds the last heartbeat of each instance until it is written, so that it never grows beyond the fleet.
+type beats struct {
+	mu   sync.Mutex
+	m    map[waybill.InstanceID]beat
+	came chan struct{} // holds one token while some wait
+}
+
 type beat struct {
 	store.Sighting
 	held []waybill.DeliveryID
+}
+
+func (b *beats) init() { b.came = make(chan struct{}, 1) }
+
+func (b *beats) add(v beat) {
+	b.mu.Lock()
+	if b.m == nil {
+		b.m = map[waybill.InstanceID]beat{}
+	}
+	b.m[v.Instance] = v
+	b.mu.Unlock()
+	select {
+	case b.came <- struct{}{}:
+	default:
+	}
+}
+
+func (b *beats) take() map[waybill.InstanceID]beat {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	m := b.m
+	b.m = nil
+	return m
 }
 
 // Hello records that an agent has connected. If another run of the same identity was online a moment ago, all who use
@@ -55,20 +84,12 @@ func (s *Service) Hello(ctx context.Context, id waybill.InstanceID, session stri
 
 // Beat notes a heartbeat, to be written soon. What is open for the instance and not among held is sent again.
 func (s *Service) Beat(_ context.Context, id waybill.InstanceID, session string, held []waybill.DeliveryID) error {
-	s.beats.Later(beat{
-		Sighting: store.Sighting{Instance: id, Session: session, Presence: waybill.Online, At: s.now()},
-		held:     held,
-	})
-	select {
-	case s.beatCame <- struct{}{}:
-	default:
-	}
+	s.beats.add(beat{Sighting: store.Sighting{Instance: id, Session: session, Presence: waybill.Online, At: s.now()}, held: held})
 	return nil
 }
 
 // Bye records that an agent leaves, and as what. It returns once that is durable.
 func (s *Service) Bye(ctx context.Context, id waybill.InstanceID, session string, as waybill.Presence) error {
-	s.beats.Flush() // a heartbeat that came before must not be written after
 	return s.store.Sight(ctx, []store.Sighting{{Instance: id, Session: session, Presence: as, At: s.now()}})
 }
 
@@ -77,21 +98,24 @@ func (s *Service) runBeats(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-s.beatCame:
+		case <-s.beats.came:
 		}
 		pause(ctx, beatGather)
-		s.beats.Flush()
+		s.writeBeats(context.WithoutCancel(ctx)) // the last ones too
 	}
 }
 
-// takeBeats writes a batch of heartbeats in one transaction, and repeats what their agents lack.
-func (s *Service) takeBeats(batch []beat) {
-	ctx := context.Background()
-	seen := make([]store.Sighting, len(batch))
+// writeBeats writes the heartbeats that wait, in one transaction, and repeats what their agents lack.
+func (s *Service) writeBeats(ctx context.Context) {
+	batch := s.beats.take()
+	if len(batch) == 0 {
+		return
+	}
+	seen := make([]store.Sighting, 0, len(batch))
 	held := make(map[waybill.InstanceID][]waybill.DeliveryID, len(batch))
-	for i, b := range batch {
-		seen[i] = b.Sighting
-		held[b.Instance] = b.held
+	for id, b := range batch {
+		seen = append(seen, b.Sighting)
+		held[id] = b.held
 	}
 	if err := s.store.Sight(ctx, seen); err != nil {
 		s.log.Warn("store heartbeats", "count", len(batch), "err", err)
