@@ -66,7 +66,8 @@ type Agent struct {
 	calls   *caller
 	facts   facts
 	clock   clock
-	ping    time.Duration // see pingInterval
+	ping    time.Duration // pingInterval, but for tests
+	grace   time.Duration // drainTimeout, likewise
 
 	exec *executor // set by Run
 
@@ -74,8 +75,8 @@ type Agent struct {
 	reg registration // its token is replaced now and then
 }
 
-// New returns the agent whose identity is in cfg.StateDir. It starts nothing. The error is ErrNotEnrolled where there is
-// no identity.
+// New returns the agent whose identity is in cfg.StateDir. It starts nothing. The error is ErrNotEnrolled where there
+// is no identity.
 func New(cfg Config, log *slog.Logger) (*Agent, error) {
 	reg, err := loadRegistration(cfg.StateDir)
 	if err != nil {
@@ -106,6 +107,7 @@ func New(cfg Config, log *slog.Logger) (*Agent, error) {
 		calls:   calls,
 		facts:   gatherFacts(),
 		ping:    pingInterval,
+		grace:   drainTimeout,
 		reg:     reg,
 	}, nil
 }
@@ -169,7 +171,7 @@ func (a *Agent) drain(work context.Context, stopWork context.CancelFunc) {
 		defer cancel()
 		return a.exec.awaitIdle(ctx)
 	}
-	if within(drainTimeout) == nil {
+	if within(a.grace) == nil {
 		return
 	}
 	stopWork()

@@ -27,7 +27,8 @@ func TestDelivery(t *testing.T) {
 	s := newScripted(t)
 	a := startAgent(s)
 	hello := await[wire.Hello](s, wire.OpHello, 1)[0]
-	if hello.Session == "" || hello.Capability != wire.Capability || hello.AgentVersion != "test" || hello.OSType != runtime.GOOS {
+	if hello.Session == "" || hello.Capability != wire.Capability || hello.AgentVersion != "test" ||
+		hello.OSType != runtime.GOOS {
 		t.Errorf("hello %+v", hello)
 	}
 	d := s.deliverTo("f-1", "/etc/app", "x.conf", "content")
@@ -214,7 +215,9 @@ func TestServerAwayAtStart(t *testing.T) {
 	s.down()
 	a := runAgent(s, dir, instance, t.TempDir())
 	s.hold(s.deliverTo("f-1", "/", "x", "content"))
-	awaitStatus(t, dir, func(st Status) bool { return st.Running && !st.Connected && strings.Contains(st.Problem, "connect to") })
+	awaitStatus(t, dir, func(st Status) bool {
+		return st.Running && !st.Connected && strings.Contains(st.Problem, "connect to")
+	})
 	s.up()
 	await[wire.Report](s, wire.OpReport, 1)
 	if a.content("x") != "content" {
@@ -428,7 +431,7 @@ func TestEndFinishesWork(t *testing.T) {
 	s.send(a.instance, s.deliverTo("f-1", "/", "x", "content"))
 	<-writing
 	a.cancel()
-	a.exec.reachClosed(t)
+	a.exec.reach(t, func() bool { return a.exec.closed })
 	s.push(a.instance, wire.OpDeliver, wire.Encode(s.deliverTo("f-2", "/", "y", "content")))
 	close(proceed)
 	must(t, a.wait())
@@ -444,11 +447,75 @@ func TestEndFinishesWork(t *testing.T) {
 	}
 }
 
-func (e *executor) reachClosed(t *testing.T) {
+func (e *executor) reach(t *testing.T, reachedLocked func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	must(t, e.await(ctx, func() bool { return e.closed }))
+	must(t, e.await(ctx, reachedLocked))
+}
+
+// TestEndTooSlow ends the agent while a disk does not answer: it does not wait for ever, leaves nothing half done that
+// the next run could not tell, and says goodbye.
+func TestEndTooSlow(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	writing, proceed := make(chan struct{}), make(chan struct{})
+	a := startAgent(s, func(c *Config) {
+		c.Trace = func(event, _ string) {
+			if event == string(place.StepWrite) {
+				close(writing)
+				<-proceed
+			}
+		}
+	})
+	a.grace = 50 * time.Millisecond
+	s.send(a.instance, s.deliverTo("f-1", "/", "x", "content"))
+	<-writing
+	a.cancel()
+	await[wire.Bye](s, wire.OpBye, 1)
+	must(t, a.wait())
+	close(proceed)
+	a.exec.reach(t, func() bool { return len(a.exec.queues) == 0 })
+	if slices.Contains(s.ops(), wire.OpReport) {
+		t.Error("an outcome was reported")
+	}
+	if left := must1(os.ReadDir(a.root)); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	runAgent(s, a.state, a.instance, a.root)
+	if r := await[wire.Report](s, wire.OpReport, 1)[0]; r.Cause != "" {
+		t.Errorf("report %+v", r)
+	}
+}
+
+// TestPushLost has the bus lose a push: the heartbeat tells what the agent has, and the server repeats the rest.
+func TestPushLost(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	s.beat = minBeat
+	a := startAgent(s)
+	await[wire.Pull](s, wire.OpPull, 1)
+	lost := s.deliverTo("f-1", "/", "x", "content")
+	s.hold(lost) // and not pushed
+	if b := await[wire.Beat](s, wire.OpBeat, 1)[0]; len(b.Open) != 0 {
+		t.Errorf("beat %+v", b)
+	}
+	s.push(a.instance, wire.OpDeliver, wire.Encode(lost))
+	await[wire.Report](s, wire.OpReport, 1)
+}
+
+// TestReportOfAnyText reports about names that would need escaping in other protocols.
+func TestReportOfAnyText(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	a := startAgent(s)
+	name := "a b&c=d\"%0A é.conf"
+	must(t, os.Mkdir(filepath.Join(a.root, name), 0o755))
+	s.send(a.instance, s.deliverTo("f-1", "/", name, "content"))
+	r := await[wire.Report](s, wire.OpReport, 1)[0]
+	if r.Cause != string(waybill.CauseWriteFailed) || !strings.Contains(r.Detail, "é.conf") {
+		t.Errorf("report %+v", r)
+	}
 }
 
 func TestStateDirIsLocked(t *testing.T) {

@@ -37,8 +37,8 @@ type EnrollOptions struct {
 var ErrEnrolled = errors.New("this machine is enrolled already; to give it a new identity, add --force")
 
 // Enroll makes this machine an instance and writes its identity to o.StateDir. The key is stored before the server is
-// asked, so that after a lost answer the same call leads to the same instance. A refusal by the server is a *Refusal. No
-// agent may be running with that directory.
+// asked, so that after a lost answer the same call leads to the same instance. A refusal by the server is a *Refusal.
+// No agent may be running with that directory.
 func Enroll(ctx context.Context, o EnrollOptions) (Status, error) {
 	return enroll(ctx, o, newDialer(o.CA))
 }

@@ -105,7 +105,8 @@ func TestEnrollRefused(t *testing.T) {
 	o := EnrollOptions{StateDir: t.TempDir(), Server: s.url(), CA: string(s.ca.PEM())}
 	_, err := Enroll(t.Context(), o)
 	r, ok := errors.AsType[*Refusal](err)
-	if !ok || r.Status != http.StatusForbidden || r.Code != string(waybill.EnrolRefused) || !strings.Contains(err.Error(), "not for you") {
+	if !ok || r.Status != http.StatusForbidden || r.Code != string(waybill.EnrolRefused) ||
+		!strings.Contains(err.Error(), "not for you") {
 		t.Errorf("refused enrolment: %v", err)
 	}
 	o.CA = ""
@@ -174,7 +175,8 @@ func TestDamagedState(t *testing.T) {
 	for _, name := range []string{registrationName, keyName} {
 		dir, _ := s.enroll()
 		must(t, os.WriteFile(filepath.Join(dir, name), []byte("{}"), 0o600))
-		if _, err := New(Config{StateDir: dir}, testLog(t)); err == nil || !strings.Contains(err.Error(), filepath.Join(dir, name)) ||
+		_, err := New(Config{StateDir: dir}, testLog(t))
+		if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, name)) ||
 			!strings.Contains(err.Error(), "waybill-agent enroll --force") {
 			t.Errorf("damaged %s: %v", name, err)
 		}

@@ -192,26 +192,28 @@ func (e *executor) work(ctx context.Context, path string) {
 		if !ok {
 			return
 		}
-		e.finish(t, e.inTurn(ctx, t))
+		e.inTurn(ctx, t)
 	}
 }
 
-// inTurn runs t when its turn has come. It returns nil if that does not come any more.
-func (e *executor) inTurn(ctx context.Context, t task) *wire.Report {
+// inTurn runs t when its turn has come, if it comes. The turn lasts until the outcome is in the journal.
+func (e *executor) inTurn(ctx context.Context, t task) {
+	turns := []*semaphore.Weighted{e.slots}
 	if t.suspect {
-		if e.suspects.Acquire(ctx, 1) != nil {
-			return nil
+		turns = []*semaphore.Weighted{e.suspects, e.slots}
+	}
+	for _, turn := range turns {
+		if turn.Acquire(ctx, 1) != nil {
+			e.finish(t, nil)
+			return
 		}
-		defer e.suspects.Release(1)
+		defer turn.Release(1)
 	}
-	if e.slots.Acquire(ctx, 1) != nil {
-		return nil
-	}
-	defer e.slots.Release(1)
 	if e.isClosed() {
-		return nil
+		e.finish(t, nil)
+		return
 	}
-	return e.guard(ctx, t)
+	e.finish(t, e.guard(ctx, t))
 }
 
 // next takes the first task of a path, or ends the path's queue.

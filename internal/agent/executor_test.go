@@ -67,12 +67,12 @@ func newBench(t *testing.T, state, root string, trace func(event, delivery strin
 func (b *bench) end() {
 	b.stop()
 	b.stopWork()
-	b.reach("nothing is under way", b.awaitIdle)
+	b.awaits("nothing is under way", b.awaitIdle)
 	b.journal.close()
 	b.placer.Close()
 }
 
-func (b *bench) reach(what string, await func(context.Context) error) {
+func (b *bench) awaits(what string, await func(context.Context) error) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -93,7 +93,7 @@ func (b *bench) send(d *wire.Deliver) verdict {
 // outcomes waits until nothing is under way and returns all outcomes, by delivery.
 func (b *bench) outcomes() map[string]*wire.Report {
 	b.t.Helper()
-	b.reach("nothing is under way", b.awaitIdle)
+	b.awaits("nothing is under way", b.awaitIdle)
 	b.reconnected()
 	all := map[string]*wire.Report{}
 	rs, _ := b.due(time.Now())
@@ -258,8 +258,8 @@ func TestExecutorDeadline(t *testing.T) {
 	})
 }
 
-// TestExecutorOneAfterTheOther gives one path many deliveries in a wild order while the first is held: the others follow
-// in the order of their IDs, never two at a time, while other paths go on.
+// TestExecutorOneAfterTheOther gives one path many deliveries in a wild order while the first is held: the others
+// follow in the order of their IDs, never two at a time, while other paths go on.
 func TestExecutorOneAfterTheOther(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
@@ -289,7 +289,7 @@ func TestExecutorOneAfterTheOther(t *testing.T) {
 		b.send(deliverTo(fmt.Sprintf("f-%d", n), "/dir/", "x", strconv.Itoa(n)))
 	}
 	b.send(deliverTo("f-other", "/dir", "y", "other"))
-	b.reach("the other path is done", func(ctx context.Context) error {
+	b.awaits("the other path is done", func(ctx context.Context) error {
 		return b.await(ctx, func() bool { return b.outbox["f-other"] != nil })
 	})
 	close(proceed)
@@ -354,7 +354,8 @@ func TestExecutorPanic(t *testing.T) {
 	b.send(deliverTo("f-1", "/", "x", "content"))
 	b.send(deliverTo("f-2", "/", "x", "content"))
 	all := b.outcomes()
-	if r := all["f-1"]; r == nil || r.Cause != string(waybill.CauseAgentBroke) || !strings.Contains(r.Detail, "out of cheese") {
+	if r := all["f-1"]; r == nil || r.Cause != string(waybill.CauseAgentBroke) ||
+		!strings.Contains(r.Detail, "out of cheese") {
 		t.Errorf("outcome %+v", r)
 	}
 	if r := all["f-2"]; r == nil || r.Cause != "" {
@@ -377,13 +378,14 @@ func TestExecutorGivesUpAfterStarts(t *testing.T) {
 		j.close()
 	}
 	b := newBench(t, state, root, nil)
-	b.reach("what was left is looked at", b.awaitIdle)
+	b.awaits("what was left is looked at", b.awaitIdle)
 	if !b.takeMissed() {
 		t.Error("the server is not asked again")
 	}
 	b.send(d)
 	r := b.outcomes()["f-1"]
-	if r == nil || r.Cause != string(waybill.CauseAgentBroke) || r.Detail != "the agent ended 3 times while working on it" {
+	if r == nil || r.Cause != string(waybill.CauseAgentBroke) ||
+		r.Detail != "the agent ended 3 times while working on it" {
 		t.Errorf("outcome %+v", r)
 	}
 	if got := b.content("x"); !strings.Contains(got, "no such file") {
@@ -430,8 +432,8 @@ func TestExecutorRefusesWhatItCannotHold(t *testing.T) {
 	}
 }
 
-// TestExecutorEnds ends the agent while one delivery is being written and one waits: neither leaves a trace, and the next
-// run does both.
+// TestExecutorEnds ends the agent while one delivery is being written and one waits: neither leaves a trace, and the
+// next run does both.
 func TestExecutorEnds(t *testing.T) {
 	t.Parallel()
 	state, root := t.TempDir(), t.TempDir()
@@ -495,7 +497,7 @@ func TestExecutorSuspects(t *testing.T) {
 			now--
 		}
 	})
-	b.reach("what was left is looked at", b.awaitIdle)
+	b.awaits("what was left is looked at", b.awaitIdle)
 	for _, id := range []string{"f-1", "f-2", "f-3"} {
 		b.send(deliverTo(id, "/", id, "x"))
 	}

@@ -39,7 +39,7 @@ var (
 		"other, and cut off both; deregister the instance there, then run on each machine: waybill-agent enroll --force")
 )
 
-// Refusal is an answer of the server that says no. errors.Is recognises ErrDeregistered and ErrQuarantined in one.
+// Refusal is an answer of the server that says no. It wraps ErrDeregistered or ErrQuarantined if it is one of them.
 type Refusal struct {
 	Status  int    // of HTTP
 	Code    string // a waybill.Code, if it is our server that answered
@@ -47,16 +47,26 @@ type Refusal struct {
 }
 
 func (r *Refusal) Error() string {
-	if r.Message == "" {
-		return fmt.Sprintf("the server answered %d %s", r.Status, http.StatusText(r.Status))
+	said := r.Message
+	if said == "" {
+		said = fmt.Sprintf("the server answered %d %s", r.Status, http.StatusText(r.Status))
 	}
-	return r.Message
+	if meaning := r.Unwrap(); meaning != nil {
+		return fmt.Sprintf("%v (%s)", meaning, said)
+	}
+	return said
 }
 
-// Is reports what the refusal means to the agent. Without a code it may be the word of a proxy on the way.
-func (r *Refusal) Is(target error) bool {
-	return r.Code != "" && (target == ErrDeregistered && r.Status == http.StatusGone ||
-		target == ErrQuarantined && r.Status == http.StatusConflict)
+// Unwrap returns what the refusal means to the agent. Without a code it may be the word of a proxy on the way.
+func (r *Refusal) Unwrap() error {
+	switch {
+	case r.Code == "":
+	case r.Status == http.StatusGone:
+		return ErrDeregistered
+	case r.Status == http.StatusConflict:
+		return ErrQuarantined
+	}
+	return nil
 }
 
 // caller makes the agent's HTTPS calls (wire/enroll.go), each signed by the agent's key.

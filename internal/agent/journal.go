@@ -24,9 +24,9 @@ import (
 // lost outcome is rebuilt or the work is done again, and a lost confirmed is asked for again.
 //
 // An append that a crash cut off is dropped at the next start. A file damaged in its middle does not stop the agent
-// either: an agent that does not start is a machine that nobody reaches any more, while the worst that a lost record can
-// do is to repeat a delivery that the server still offers. What can be read is used, the damaged file is kept beside the
-// journal, and the log says so.
+// either: an agent that does not start is a machine that nobody reaches any more, while the worst that a lost record
+// can do is to repeat a delivery that the server still offers. What can be read is used, the damaged file is kept
+// beside the journal, and the log says so.
 //
 // Its methods may be called from several goroutines.
 type journal struct {
@@ -176,8 +176,8 @@ func (j *journal) now() int64 {
 	return j.led.now
 }
 
-// tidy forgets the confirmed deliveries whose deadline is over at server time now: a late duplicate of one is refused by
-// its deadline. It shrinks the file when it has become large, or when nothing in it matters any more.
+// tidy forgets the confirmed deliveries whose deadline is over at server time now: a late duplicate of one is refused
+// by its deadline. It shrinks the file when it has become large, or when nothing in it matters any more.
 func (j *journal) tidy(now int64) error {
 	j.swap.Lock()
 	defer j.swap.Unlock()

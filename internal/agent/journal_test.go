@@ -184,7 +184,8 @@ func TestJournalDamagedMiddle(t *testing.T) {
 	again, err := openJournal(dir, slog.New(slog.NewTextHandler(&out, nil)))
 	must(t, err)
 	defer again.close()
-	if got := slices.Sorted(maps.Keys(again.led.open)); !slices.Equal(got, []string{"f-b", "f-c"}) || !again.isConfirmed("f-d") {
+	got := slices.Sorted(maps.Keys(again.led.open))
+	if !slices.Equal(got, []string{"f-b", "f-c"}) || !again.isConfirmed("f-d") {
 		t.Errorf("after damage to f-a: open %v, f-d confirmed %v", got, again.isConfirmed("f-d"))
 	}
 	if kept, err := os.ReadFile(j.path + damagedSuffix); err != nil || !bytes.Equal(kept, b) {

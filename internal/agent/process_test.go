@@ -64,7 +64,7 @@ func beAgent(dir, root, killAt string) int {
 // child is an agent in a process of its own.
 type child struct {
 	*exec.Cmd
-	t   *testing.T
+	t   testing.TB
 	log *lockedBuffer
 }
 

@@ -176,8 +176,8 @@ func frameSum(size, body []byte) uint32 {
 }
 
 // replay reads a journal. It never fails: bytes that are not sound frames are stepped over. sound is how many bytes
-// from the start are sound frames; damaged says that sound frames follow unsound bytes, which an interrupted append does
-// not explain.
+// from the start are sound frames; damaged says that sound frames follow unsound bytes, which an interrupted append
+// does not explain.
 func replay(b []byte) (l ledger, sound int, damaged bool) {
 	l = newLedger()
 	broken := false

@@ -85,8 +85,8 @@ type dialFunc func(network, addr string) (net.Conn, error)
 
 func (f dialFunc) Dial(network, addr string) (net.Conn, error) { return f(network, addr) }
 
-// connect opens the connection. nats.go is not to reconnect by itself: every connection begins with Hello and Pull, and a
-// lost one may mean that the token must be renewed first.
+// connect opens the connection. nats.go is not to reconnect by itself: every connection begins with Hello and Pull, and
+// a lost one may mean that the token must be renewed first.
 func (s *session) connect(ctx context.Context, reg *registration) error {
 	config, err := clientTLS(reg.CA)
 	if err != nil {
