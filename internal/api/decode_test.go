@@ -164,7 +164,7 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, query string) {
 		q, err := url.ParseQuery(query)
 		if err != nil {
-			t.Skip()
+			return
 		}
 		params := make(map[string]string, len(q))
 		values := 0
