@@ -39,4 +39,4 @@ cross: ## build the agent for every system it is made for
 
 .PHONY: docs
 docs: ## write the generated documents again
-	$(GO) test ./cmd/... -run 'TestDocs' -update
+	$(GO) test -p 1 ./cmd/... -run 'TestDocs' -update

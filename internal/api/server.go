@@ -34,7 +34,7 @@ import (
 
 // Bounds of a request (api reference §2.6; the length of the request line and headers is net/http's to bound).
 const (
-	maxBody    = 256 << 10        // bytes of a form
+	maxBody    = 2 << 20          // bytes of a form: the most content there may be, each byte escaped to three
 	timeWindow = 15 * time.Minute // how far the client's clock may be off
 	nonceLife  = 31 * time.Minute // after the request's own time
 )

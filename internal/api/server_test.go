@@ -331,7 +331,7 @@ func TestOversizedBody(t *testing.T) {
 	}
 	status, body = post(maxBody)
 	if status != 413 || pick(t, body, "Code") != "RequestBody.TooLarge" ||
-		pick(t, body, "Message") != "The request body is longer than 262144 bytes." {
+		pick(t, body, "Message") != "The request body is longer than 2097152 bytes." {
 		t.Errorf("too large: status %d, %s", status, body)
 	}
 }

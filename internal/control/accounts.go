@@ -83,37 +83,36 @@ func (s *Service) UseAgentNonce(ctx context.Context, publicKey, nonce string, un
 	return s.store.UseNonce(ctx, "agent:"+publicKey, nonce, until)
 }
 
-// Bootstrap makes the first account and key of a database that has none. keyID and secret may be empty: then they are
-// made up. created is false, and the rest empty, where an account is there already.
-func (s *Service) Bootstrap(ctx context.Context, keyID, secret string) (cred Credential, created bool, err error) {
+// Bootstrap makes the first account and key of a database that has none; keyID and secret may be empty: then they are
+// made up. Before anything is stored, keep is told of the key: if it cannot keep it, nothing is made, and if the server
+// ends in between, the next start makes another. created is false where an account is there already.
+func (s *Service) Bootstrap(ctx context.Context, keyID, secret string, keep func(Credential) error) (created bool, err error) {
 	accounts, err := s.store.Accounts(ctx)
 	if err != nil || len(accounts) > 0 {
-		return Credential{}, false, err
+		return false, err
 	}
 	if (keyID == "") != (secret == "") {
-		return Credential{}, false, errors.New("the ID and the secret of the first access key go together: give both or neither")
-	}
-	a := waybill.Account{ID: identity.NewAccountID(), Name: "default", Created: s.now()}
-	if err := s.store.AddAccount(ctx, a); err != nil {
-		return Credential{}, false, fmt.Errorf("create account: %w", err)
+		return false, errors.New("the ID and the secret of the first access key go together: give both or neither")
 	}
 	if keyID == "" {
 		keyID, secret = identity.NewAccessKey()
 	}
-	key, err := s.addKey(ctx, a.ID, keyID, secret)
-	return Credential{Key: key, Secret: secret}, err == nil, err
+	a := waybill.Account{ID: identity.NewAccountID(), Name: "default", Created: s.now()}
+	k := s.newKey(a.ID, keyID, secret)
+	if err := keep(Credential{Key: k.AccessKey, Secret: secret}); err != nil {
+		return false, err
+	}
+	if created, err = s.store.AddFirst(ctx, a, k); err != nil {
+		return false, fmt.Errorf("create account: %w", err)
+	}
+	return created, nil
 }
 
-func (s *Service) addKey(ctx context.Context, account waybill.AccountID, id, secret string) (waybill.AccessKey, error) {
-	k := waybill.AccessKey{ID: id, Account: account, Active: true, Created: s.now()}
-	added, err := s.store.AddKey(ctx, store.Key{AccessKey: k, Sealed: s.sealer.Seal([]byte(secret), []byte(id))}, s.cfg.AccessKeys)
-	if err != nil {
-		return k, fmt.Errorf("create access key: %w", err)
+func (s *Service) newKey(account waybill.AccountID, id, secret string) store.Key {
+	return store.Key{
+		AccessKey: waybill.AccessKey{ID: id, Account: account, Active: true, Created: s.now()},
+		Sealed:    s.sealer.Seal([]byte(secret), []byte(id)),
 	}
-	if !added {
-		return k, waybill.Errorf(waybill.AccessKeyQuota, "the account has %d access keys already; delete one first", s.cfg.AccessKeys)
-	}
-	return k, nil
 }
 
 // AccessKeys returns the keys of the caller's account, oldest first.
@@ -129,8 +128,16 @@ func (s *Service) AccessKeys(ctx context.Context, who waybill.Principal) ([]wayb
 // CreateAccessKey makes a key for the caller's account and returns it with its secret, which is not shown again.
 func (s *Service) CreateAccessKey(ctx context.Context, who waybill.Principal) (waybill.AccessKey, string, error) {
 	id, secret := identity.NewAccessKey()
-	k, err := s.addKey(ctx, who.Account, id, secret)
-	return k, secret, err
+	k := s.newKey(who.Account, id, secret)
+	added, err := s.store.AddKey(ctx, k, s.cfg.AccessKeys)
+	if err != nil {
+		return waybill.AccessKey{}, "", fmt.Errorf("create access key: %w", err)
+	}
+	if !added {
+		return waybill.AccessKey{}, "", waybill.Errorf(waybill.AccessKeyQuota,
+			"the account has %d access keys already; delete one first", s.cfg.AccessKeys)
+	}
+	return k.AccessKey, secret, nil
 }
 
 // SetAccessKey switches a key of the caller's account on or off. The key that makes the call cannot switch itself off.

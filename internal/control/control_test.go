@@ -76,7 +76,8 @@ func newFixture(t *testing.T, change ...func(*Config)) *fixture {
 	}
 	f.Service, err = New(t.Context(), cfg, st, b, sealer, prometheus.NewRegistry(), log)
 	check(err)
-	cred, created, err := f.Bootstrap(t.Context(), "", "")
+	var cred Credential
+	created, err := f.Bootstrap(t.Context(), "", "", func(c Credential) error { cred = c; return nil })
 	check(err)
 	if !created {
 		t.Fatal("no account was made")
@@ -613,8 +614,8 @@ func TestKeysGuardThemselves(t *testing.T) {
 	if _, _, err := f.CreateAccessKey(ctx, f.who); waybill.CodeOf(err) != waybill.AccessKeyQuota {
 		t.Errorf("a third key: %v", err)
 	}
-	if _, _, err := f.Bootstrap(ctx, "id", ""); err != nil {
-		t.Errorf("bootstrap of a database with accounts does nothing: %v", err)
+	if created, err := f.Bootstrap(ctx, "id", "", nil); created || err != nil {
+		t.Errorf("bootstrap of a database with accounts does nothing: %v, %v", created, err)
 	}
 }
 

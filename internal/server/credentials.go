@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/control"
 )
 
 // Credentials is what DataDir/credentials.json holds: the first key, and how to reach the server with it.
@@ -28,29 +29,37 @@ const CredentialsFile = "credentials.json"
 
 // bootstrap makes the first account and key of an empty database, and writes them to the credentials file.
 func (s *Server) bootstrap(ctx context.Context) error {
-	cred, created, err := s.control.Bootstrap(ctx, s.cfg.BootstrapID, s.cfg.BootstrapKey)
-	if err != nil || !created {
+	var first *Credentials
+	created, err := s.control.Bootstrap(ctx, s.cfg.BootstrapID, s.cfg.BootstrapKey, func(c control.Credential) (err error) {
+		first, err = s.writeCredentials(c)
 		return err
+	})
+	if created {
+		s.first = first
 	}
-	c := Credentials{
+	return err
+}
+
+func (s *Server) writeCredentials(cred control.Credential) (*Credentials, error) {
+	c := &Credentials{
 		AccountID: cred.Key.Account, AccessKeyID: cred.Key.ID, AccessKeySecret: cred.Secret,
 		Endpoint: "https://" + reachable(s.Addr("https")), Region: s.cfg.Control.Regions[0],
 	}
 	if s.authority != nil {
-		if c.CA, err = filepath.Abs(filepath.Join(s.cfg.DataDir, "ca.pem")); err != nil {
-			return fmt.Errorf("write credentials: %w", err)
+		ca, err := filepath.Abs(filepath.Join(s.cfg.DataDir, "ca.pem"))
+		if err != nil {
+			return nil, fmt.Errorf("write credentials: %w", err)
 		}
+		c.CA = ca
 	}
 	b, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
-		return fmt.Errorf("write credentials: %w", err)
+		return nil, fmt.Errorf("write credentials: %w", err)
 	}
-	path := filepath.Join(s.cfg.DataDir, CredentialsFile)
-	if err := os.WriteFile(path, append(b, '\n'), 0o600); err != nil {
-		return fmt.Errorf("write credentials: %w", err)
+	if err := os.WriteFile(filepath.Join(s.cfg.DataDir, CredentialsFile), append(b, '\n'), 0o600); err != nil {
+		return nil, fmt.Errorf("write credentials: %w", err)
 	}
-	s.first = &c
-	return nil
+	return c, nil
 }
 
 // reachable turns the address of a listener on all interfaces into one on this machine.

@@ -169,6 +169,32 @@ func TestAnotherKeyFileIsRefused(t *testing.T) {
 	}
 }
 
+// TestAKeyThatCannotBeKeptIsNotMade starts a server that cannot write the credentials file, and then one that can.
+func TestAKeyThatCannotBeKeptIsNotMade(t *testing.T) {
+	t.Parallel()
+	c := server.DefaultConfig()
+	c.DataDir = filepath.Join(t.TempDir(), "data")
+	c.Listen, c.AgentListen, c.AdminListen = "127.0.0.1:0", "127.0.0.1:0", ""
+	blocked := filepath.Join(c.DataDir, server.CredentialsFile)
+	if err := os.MkdirAll(blocked, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.Open(t.Context(), c, slog.New(slog.DiscardHandler)); err == nil {
+		t.Fatal("opened without keeping its key")
+	}
+	if err := os.Remove(blocked); err != nil {
+		t.Fatal(err)
+	}
+	s, err := server.Open(t.Context(), c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if s.First() == nil {
+		t.Error("nobody knows a key of this server")
+	}
+}
+
 func TestABootstrapKeyOfOnesOwn(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, func(c *server.Config) { c.BootstrapID, c.BootstrapKey = "my-id", "my-secret" })

@@ -39,6 +39,26 @@ func (s *Store) AddAccount(ctx context.Context, a waybill.Account) error {
 	})
 }
 
+// AddFirst stores the first account and its key in one transaction, unless there is an account; it reports whether it did.
+func (s *Store) AddFirst(ctx context.Context, a waybill.Account, k Key) (added bool, err error) {
+	err = s.writes.do(ctx, func(t *tx) error {
+		n, err := t.exec(ctx, `INSERT INTO accounts (id, name, disabled, created)
+			SELECT ?, ?, 0, ? WHERE NOT EXISTS (SELECT 1 FROM accounts)`, a.ID, a.Name, millis(a.Created))
+		if added = n == 1; err != nil || !added {
+			return err
+		}
+		return t.addKey(ctx, k)
+	})
+	return added, err
+}
+
+// addKey stores a key.
+func (t *tx) addKey(ctx context.Context, k Key) error {
+	_, err := t.exec(ctx, `INSERT INTO access_keys (id, account, secret, active, created) VALUES (?, ?, ?, ?, ?)`,
+		k.ID, k.Account, k.Sealed, k.Active, millis(k.Created))
+	return err
+}
+
 // Accounts returns all accounts, oldest first.
 func (s *Store) Accounts(ctx context.Context) ([]waybill.Account, error) {
 	return all(ctx, s.reads, scanAccount, `SELECT id, name, disabled, created FROM accounts ORDER BY created, id`)
@@ -84,11 +104,11 @@ const keyColumns = `SELECT k.id, k.account, k.secret, k.active, k.created, k.las
 // AddKey stores a new key, unless the account has limit keys already; it reports whether it did.
 func (s *Store) AddKey(ctx context.Context, k Key, limit int) (added bool, err error) {
 	err = s.writes.do(ctx, func(t *tx) error {
-		n, err := t.exec(ctx, `INSERT INTO access_keys (id, account, secret, active, created)
-			SELECT ?, ?, ?, ?, ? WHERE (SELECT COUNT(*) FROM access_keys WHERE account = ?) < ?`,
-			k.ID, k.Account, k.Sealed, k.Active, millis(k.Created), k.Account, limit)
-		added = n == 1
-		return err
+		n, err := one(ctx, t, scanOne[int], `SELECT COUNT(*) FROM access_keys WHERE account = ?`, k.Account)
+		if added = n < limit; err != nil || !added {
+			return err
+		}
+		return t.addKey(ctx, k)
 	})
 	return added, err
 }

@@ -38,6 +38,9 @@ var ErrNotFound = errors.New("not found")
 type Config struct {
 	URL string           // sqlite:PATH; PATH's directory must exist
 	Now func() time.Time // nil: time.Now
+	// KeepSchema refuses a database whose schema is older than this program's, instead of bringing it up to date: a
+	// server may be running on it.
+	KeepSchema bool
 }
 
 // Store is the database. Its methods may be called by any number of goroutines.
@@ -79,7 +82,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.migrate(ctx, w); err != nil {
+	if err := s.migrate(ctx, w, cfg.KeepSchema); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
 	r, err := openSQLite(path, map[string]string{"query_only": "1"}, 4)
@@ -125,7 +128,7 @@ func createPrivate(path string) error {
 	return f.Close()
 }
 
-func (s *Store) migrate(ctx context.Context, db *sql.DB) error {
+func (s *Store) migrate(ctx context.Context, db *sql.DB, keep bool) error {
 	dir, err := fs.Sub(migrations, s.dialect.folder)
 	if err != nil {
 		return fmt.Errorf("migrate store: %w", err)
@@ -139,8 +142,12 @@ func (s *Store) migrate(ctx context.Context, db *sql.DB) error {
 		return fmt.Errorf("migrate store: %w", err)
 	}
 	sources := p.ListSources()
-	if newest := sources[len(sources)-1].Version; have > newest {
+	newest := sources[len(sources)-1].Version
+	if have > newest {
 		return fmt.Errorf("migrate store: the database has version %d, this program knows %d; run a newer waybill", have, newest)
+	}
+	if keep && have < newest {
+		return fmt.Errorf("migrate store: the database has version %d, this program needs %d; start waybill server of this version first", have, newest)
 	}
 	if _, err := p.Up(ctx); err != nil {
 		return fmt.Errorf("migrate store: %w", err)

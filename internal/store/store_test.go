@@ -704,6 +704,14 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+func TestKeepSchemaRefusesAnOlderDatabase(t *testing.T) {
+	t.Parallel()
+	_, err := Open(t.Context(), Config{URL: "sqlite:" + filepath.Join(t.TempDir(), "new.db"), KeepSchema: true}, slog.New(slog.DiscardHandler))
+	if err == nil || !strings.Contains(err.Error(), "start waybill server of this version first") {
+		t.Errorf("opened: %v", err)
+	}
+}
+
 func TestANewerDatabaseIsRefused(t *testing.T) {
 	t.Parallel()
 	f := open(t)
