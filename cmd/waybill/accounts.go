@@ -19,15 +19,15 @@ import (
 	"github.com/openwaybill/waybill/internal/term"
 )
 
-// Accounts belong to whoever operates the server, not to any of them: these commands open the database itself, whether a
-// server runs on it or not.
+// Accounts belong to whoever operates the server, not to any of them: these commands open the database itself, whether
+// a server runs on it or not.
 func newAccountsCmd(e env) *cobra.Command {
 	o := &accountsOptions{output: term.FormatTable}
 	cmd := &cobra.Command{
 		Use: "accounts", Short: "list, disable and enable accounts, in the database of a server",
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usagef("say what to do with accounts; see %s --help", cmd.CommandPath())
+			return sayWhat(cmd)
 		},
 	}
 	f := cmd.PersistentFlags()
@@ -69,11 +69,11 @@ func (o *accountsOptions) use(ctx context.Context, fn func(*store.Store) error) 
 		}
 		path := filepath.Join(o.dataDir, "waybill.db")
 		if _, err := os.Stat(path); err != nil {
-			return fmt.Errorf("there is no database: %w", err)
+			return fmt.Errorf("there is no database; give --data-dir as the server has it: %w", err)
 		}
 		url = "sqlite:" + path
 	}
-	s, err := store.Open(ctx, store.Config{URL: url}, slog.New(slog.DiscardHandler))
+	s, err := store.Open(ctx, store.Config{URL: url, KeepSchema: true}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (o *accountsOptions) set(ctx context.Context, e env, id waybill.AccountID, 
 	return o.use(ctx, func(s *store.Store) error {
 		err := s.SetAccountDisabled(ctx, id, disable)
 		if errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("no account %s; see: waybill accounts list", id)
+			return fmt.Errorf("there is no account %s; list them with: waybill accounts list", id)
 		}
 		if err == nil {
 			fmt.Fprintf(e.err, "account %s %s\n", id, map[bool]string{true: "disabled", false: "enabled"}[disable])

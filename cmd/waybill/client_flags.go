@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -72,13 +73,18 @@ func usageFlags(cmd *cobra.Command) *cobra.Command {
 // are separated by commas.
 func flagsFromEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
 	var errs []error
+	var inFile []string
+	if flags.Changed("credentials") { // the environment may mean another server than the file that was named
+		inFile = []string{"endpoint", "ca", "region"}
+	}
 	flags.VisitAll(func(f *pflag.Flag) {
 		name := "WAYBILL_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 		value, ok := lookup(name)
-		if !ok || f.Changed || f.Name == "help" {
+		if !ok || f.Changed || f.Name == "help" || slices.Contains(inFile, f.Name) {
 			return
 		}
 		if list, isList := f.Value.(pflag.SliceValue); isList {
+			f.Changed = true
 			if err := list.Replace(strings.Split(value, ",")); err != nil {
 				errs = append(errs, usagef("%s: %w", name, err))
 			}
@@ -98,7 +104,11 @@ func runE(e env, run func(ctx context.Context, args []string) error) func(*cobra
 		if err := flagsFromEnvironment(cmd.Flags(), e.lookup); err != nil {
 			return err
 		}
-		return explain(run(cmd.Context(), args))
+		err := run(cmd.Context(), args)
+		if cmd.Context().Err() != nil && errors.Is(err, context.Canceled) {
+			return errors.New("interrupted")
+		}
+		return explain(err)
 	}
 }
 
@@ -108,9 +118,14 @@ func newGroupCmd(use, short string, f *clientFlags, commands ...*cobra.Command) 
 	f.addTo(cmd)
 	cmd.AddCommand(commands...)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return usagef("say what to do with %s; see %s --help", use, cmd.CommandPath())
+		return sayWhat(cmd)
 	}
 	return usageFlags(cmd)
+}
+
+// sayWhat is the answer to a group that was called without a command.
+func sayWhat(group *cobra.Command) error {
+	return usagef("say what to do with %s; see %s --help", group.Name(), group.CommandPath())
 }
 
 // clientFlags are the flags of all commands that call the API.
@@ -130,7 +145,8 @@ func (f *clientFlags) addTo(cmd *cobra.Command) {
 	flags.StringVar(&f.ca, "ca", "", "PEM `FILE` with the certificate that signed the server's")
 	flags.StringVar(&f.region, "region", "", "region `ID` (default: the server's first)")
 	flags.StringVar(&f.credentials, "credentials", "", "JSON `FILE` with access key, endpoint, ca and region, "+
-		"as the server writes it (default: ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET)")
+		"as the server writes it; it wins over WAYBILL_ENDPOINT and the like "+
+		"(default: ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET)")
 	flags.VarP(&f.output, "output", "o", "how to write results")
 }
 
@@ -261,14 +277,15 @@ func explain(err error) error {
 
 // hints is by API error code.
 var hints = map[string]string{
-	"InvalidAccessKeyId.NotFound": "check ALIBABA_CLOUD_ACCESS_KEY_ID, or pass --credentials DIR/credentials.json",
-	"InvalidAccessKeyId.Inactive": "enable it with another key: waybill access-keys enable ID",
-	"SignatureDoesNotMatch":       "check ALIBABA_CLOUD_ACCESS_KEY_SECRET, or pass --credentials DIR/credentials.json",
-	"InvalidTimeStamp.Expired":    "set the clock of this machine or of the server",
-	"InvalidRegionId.NotFound":    "leave out --region for the server's own",
-	"InvalidInstance.NotFound":    "list them with: waybill instances list",
-	"ActivationId.NotFound":       "list them with: waybill activations list",
-	"ActivationId.InUse":          "machines have enrolled with it; close it with: waybill activations disable ID",
+	"InvalidAccessKeyId.NotFound":   "check ALIBABA_CLOUD_ACCESS_KEY_ID, or pass --credentials DIR/credentials.json",
+	"InvalidAccessKeyId.Inactive":   "enable it with another key: waybill access-keys enable ID",
+	"SignatureDoesNotMatch":         "check ALIBABA_CLOUD_ACCESS_KEY_SECRET, or pass --credentials DIR/credentials.json",
+	"InvalidTimeStamp.Expired":      "set the clock of this machine or of the server",
+	"InvalidRegionId.NotFound":      "leave out --region for the server's own",
+	"EntityNotExist.User.AccessKey": "list them with: waybill access-keys list",
+	"InvalidInstance.NotFound":      "list them with: waybill instances list",
+	"ActivationId.NotFound":         "list them with: waybill activations list",
+	"ActivationId.InUse":            "machines have enrolled with it; close it with: waybill activations disable ID",
 }
 
 // parseTags reads KEY=VALUE; KEY alone has an empty value.

@@ -6,16 +6,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
-
-	"github.com/spf13/cobra"
 
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/client"
@@ -253,21 +249,8 @@ func runIn(ctx context.Context, environment map[string]string, in string, args .
 		in: strings.NewReader(in), out: &out, err: &stderr,
 		lookup: func(name string) (string, bool) { value, ok := environment[name]; return value, ok },
 	}
-	root := &cobra.Command{Use: "waybill", SilenceErrors: true, SilenceUsage: true}
-	root.SetOut(&out)
-	root.SetErr(io.Discard)
-	root.AddCommand(newSendCmd(e), newResultsCmd(e), newInstancesCmd(e), newActivationsCmd(e), newAccessKeysCmd(e))
-	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	r := ran{out: out.String(), err: stderr.String()}
-	if err != nil {
-		r.code = 1
-		if coded, ok := errors.AsType[*exitError](err); ok {
-			r.code = coded.code
-		}
-		r.err += err.Error() + "\n"
-	}
-	return r
+	code := run(ctx, args, e)
+	return ran{code, out.String(), stderr.String()}
 }
 
 func (r ran) expect(t *testing.T, code int, inErr ...string) {

@@ -7,11 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"os/user"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,14 +42,20 @@ func newDemoCmd(e env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "run a server with a few machines on this one, and deliver a file to them",
-		Long: "Run a server and a few agents, each with a root directory of its own, and deliver a real file to them. It stays\n" +
-			"up until Ctrl-C, to be tried with any client; with --once it ends with status 0 if all machines have the file.",
+		Long: `Run a server and a few agents, each with a root directory of its own, and deliver a real file to them. It stays
+up until Ctrl-C, to be tried with any client.
+
+Exit codes: 0 ended by Ctrl-C, or with --once: all machines have the file; 1 error, 2 usage, 3 some machines do not
+have the file, 4 not final in time.`,
+		Example: `  waybill demo
+  waybill demo --once --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --agent-listen 127.0.0.1:0`,
 		Args: usageArgs(cobra.NoArgs),
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.once, "once", false, "end after the first delivery")
 	f.IntVar(&o.agents, "agents", 3, "`NUMBER` of machines, at most 50")
-	f.StringVar(&o.dir, "dir", "", "`DIR` for the server's data and the machines' files (default: a temporary one, removed at the end)")
+	f.StringVar(&o.dir, "dir", "",
+		"`DIR` for the server's data and the machines' files (default: a temporary one, removed at the end)")
 	f.StringVar(&o.listen, "listen", "127.0.0.1:8480", "`ADDRESS` for HTTPS")
 	f.StringVar(&o.httpListen, "http-listen", "127.0.0.1:8479", "loopback `ADDRESS` for plain HTTP")
 	f.StringVar(&o.agentListen, "agent-listen", "127.0.0.1:8422", "`ADDRESS` for the agents' link")
@@ -65,11 +74,11 @@ func (o *demoOptions) run(ctx context.Context, e env) (err error) {
 	}
 	if o.dir == "" {
 		if o.dir, err = os.MkdirTemp("", "waybill-demo-"); err != nil {
-			return err
+			return fmt.Errorf("%w; name a directory that can be written with --dir", err)
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(o.dir)) }()
 	} else if err := os.MkdirAll(o.dir, 0o700); err != nil {
-		return err
+		return fmt.Errorf("%w; name a directory that can be written with --dir", err)
 	}
 	if o.dir, err = filepath.Abs(o.dir); err != nil {
 		return err
@@ -77,6 +86,9 @@ func (o *demoOptions) run(ctx context.Context, e env) (err error) {
 	cfg := server.DefaultConfig()
 	cfg.DataDir = filepath.Join(o.dir, "server")
 	cfg.Listen, cfg.HTTPListen, cfg.AgentListen, cfg.AdminListen = o.listen, o.httpListen, o.agentListen, ""
+	if err := checkListeners(&cfg); err != nil {
+		return err
+	}
 	s, err := server.Open(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -95,6 +107,9 @@ func (o *demoOptions) run(ctx context.Context, e env) (err error) {
 		fmt.Fprintln(e.out, "\nIt stays up until you press Ctrl-C.")
 		<-ctx.Done()
 	}
+	if !o.once && ctx.Err() != nil {
+		err = nil // Ctrl-C is how it ends, however far it has come
+	}
 	stopAgents()
 	err = errors.Join(err, fleet.Wait())
 	stopServer()
@@ -102,13 +117,16 @@ func (o *demoOptions) run(ctx context.Context, e env) (err error) {
 }
 
 // show enrols the machines, delivers a file to them and says how to go on.
-func (o *demoOptions) show(ctx, agentCtx context.Context, e env, s *server.Server, fleet *errgroup.Group, log *slog.Logger) error {
-	cred, err := readCredentials(filepath.Join(o.dir, "server", server.CredentialsFile))
+func (o *demoOptions) show(
+	ctx, agentCtx context.Context, e env, s *server.Server, fleet *errgroup.Group, log *slog.Logger,
+) error {
+	cred, err := o.credentials(s)
 	if err != nil {
 		return err
 	}
 	c, err := client.New(client.Config{
-		Endpoint: cred.Endpoint, AccessKeyID: cred.AccessKeyID, AccessKeySecret: cred.AccessKeySecret, Region: cred.Region, CAFile: cred.CA,
+		Endpoint: cred.Endpoint, CAFile: cred.CA, Region: cred.Region,
+		AccessKeyID: cred.AccessKeyID, AccessKeySecret: cred.AccessKeySecret,
 	})
 	if err != nil {
 		return err
@@ -126,11 +144,13 @@ func (o *demoOptions) show(ctx, agentCtx context.Context, e env, s *server.Serve
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err
 	}
-	fmt.Fprintf(e.out, "\n$ waybill send %s --to /srv/demo --all --mode 0640 --overwrite --wait\n", file)
-	send := newSendCmd(e)
+	fmt.Fprintf(e.out, "\n$ waybill send %s --to /srv/demo --all --mode 0640 --overwrite --wait%s\n",
+		file, joined(ownerFlags()))
+	// The variables that it prints may still be set for an earlier demo.
+	send := newSendCmd(env{in: e.in, out: e.out, err: e.err, lookup: func(string) (string, bool) { return "", false }})
 	args := []string{
 		file, "--to", "/srv/demo", "--mode", "0640", "--overwrite", "--wait",
-		"--credentials", filepath.Join(o.dir, "server", server.CredentialsFile),
+		"--credentials", o.credentialsFile(), "--endpoint", cred.Endpoint,
 	}
 	for _, id := range ids {
 		args = append(args, "--instance", string(id))
@@ -148,6 +168,29 @@ func (o *demoOptions) show(ctx, agentCtx context.Context, e env, s *server.Serve
 	return nil
 }
 
+func (o *demoOptions) credentialsFile() string {
+	return filepath.Join(o.dir, "server", server.CredentialsFile)
+}
+
+// credentials returns what the server wrote on its first start, with the port that it has now.
+func (o *demoOptions) credentials(s *server.Server) (credentials, error) {
+	cred, err := readCredentials(o.credentialsFile())
+	if err != nil {
+		return cred, err
+	}
+	endpoint, err := url.Parse(cred.Endpoint)
+	if err != nil {
+		return cred, err
+	}
+	_, port, err := net.SplitHostPort(s.Addr("https"))
+	if err != nil {
+		return cred, err
+	}
+	endpoint.Host = net.JoinHostPort(endpoint.Hostname(), port)
+	cred.Endpoint = endpoint.String()
+	return cred, nil
+}
+
 func (o *demoOptions) root(i int) string {
 	return filepath.Join(o.dir, fmt.Sprintf("demo-%03d", i+1), "root")
 }
@@ -159,7 +202,8 @@ func (o *demoOptions) enrol(
 	if err != nil {
 		return err
 	}
-	activation, err := c.CreateActivation(ctx, client.CreateActivationRequest{InstanceName: "demo", InstanceCount: o.agents})
+	wanted := client.CreateActivationRequest{InstanceName: "demo", InstanceCount: o.agents}
+	activation, err := c.CreateActivation(ctx, wanted)
 	if err != nil {
 		return err
 	}
@@ -169,11 +213,14 @@ func (o *demoOptions) enrol(
 			return err
 		}
 		state := filepath.Join(filepath.Dir(root), "state")
-		_, err := agent.Enroll(ctx, agent.EnrollOptions{
+		was, err := agent.ReadStatus(state)
+		elsewhere := err == nil && was.Server != cred.Endpoint
+		_, err = agent.Enroll(ctx, agent.EnrollOptions{
 			StateDir: state, Server: cred.Endpoint, CA: string(ca), Version: version,
 			ActivationID: string(activation.ID), ActivationCode: activation.Code, Tags: map[string]string{"env": "demo"},
+			Force: elsewhere,
 		})
-		if err != nil && !errors.Is(err, agent.ErrEnrolled) { // a directory of an earlier demo is used again
+		if err != nil && !errors.Is(err, agent.ErrEnrolled) { // an earlier demo of this directory had the same address
 			return err
 		}
 		a, err := agent.New(agent.Config{StateDir: state, Root: root, Version: version}, log.With("machine", i+1))
@@ -225,6 +272,11 @@ func ownerFlags() []string {
 	return []string{"--owner", u.Uid, "--group", u.Gid}
 }
 
+// joined is what is added to a command line for words.
+func joined(words []string) string {
+	return strings.Join(append([]string{""}, words...), " ")
+}
+
 // tellHow prints how to reach the server with the usual clients.
 func (o *demoOptions) tellHow(e env, s *server.Server, cred credentials, instance waybill.InstanceID) {
 	exe, err := os.Executable()
@@ -236,7 +288,7 @@ func (o *demoOptions) tellHow(e env, s *server.Server, cred credentials, instanc
 		httpAddr = ""
 	}
 	fmt.Fprintf(e.out, `
-Go on with
+Go on in another terminal
   export ALIBABA_CLOUD_ACCESS_KEY_ID=%s
   export ALIBABA_CLOUD_ACCESS_KEY_SECRET=%s
   export WAYBILL_ENDPOINT=%s
@@ -244,16 +296,18 @@ Go on with
 
   %s instances list
   %s results
-`, cred.AccessKeyID, cred.AccessKeySecret, cred.Endpoint, cred.CA, exe, exe)
+  date | %s send - --name date.txt --to /srv/demo --all --overwrite --wait%s
+`, cred.AccessKeyID, cred.AccessKeySecret, cred.Endpoint, cred.CA, exe, exe, exe, joined(ownerFlags()))
 	if httpAddr == "" {
 		return
 	}
+	owner := strings.NewReplacer("--owner", "--FileOwner", "--group", "--FileGroup").Replace(joined(ownerFlags()))
 	fmt.Fprintf(e.out, `
 with the official command line
   aliyun ecs DescribeSendFileResults --region %s --RegionId %s --endpoint %s --insecure
-  aliyun ecs SendFile --region %s --RegionId %s --InstanceId.1 %s --Name motd --TargetDir /etc --Content "hello" --endpoint %s --insecure
+  aliyun ecs SendFile --region %s --RegionId %s --InstanceId.1 %s --Name motd --TargetDir /etc --Content "hello"%s --endpoint %s --insecure
 
 or with the official SDK for Node.js
   npm install @alicloud/pop-core && node -e 'new (require("@alicloud/pop-core").RPCClient)({endpoint:"http://%s",apiVersion:"2014-05-26",accessKeyId:process.env.ALIBABA_CLOUD_ACCESS_KEY_ID,accessKeySecret:process.env.ALIBABA_CLOUD_ACCESS_KEY_SECRET}).request("DescribeSendFileResults",{RegionId:"%s"}).then(r=>console.log(JSON.stringify(r,null,1)))'
-`, cred.Region, cred.Region, httpAddr, cred.Region, cred.Region, instance, httpAddr, httpAddr, cred.Region)
+`, cred.Region, cred.Region, httpAddr, cred.Region, cred.Region, instance, owner, httpAddr, httpAddr, cred.Region)
 }

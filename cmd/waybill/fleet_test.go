@@ -238,12 +238,21 @@ func TestCredentialsFile(t *testing.T) {
 	if p := f.Calls("DescribeManagedInstances")[0].Params; p["RegionId"] != "cn-file" {
 		t.Errorf("sent %v", p)
 	}
+	old := map[string]string{
+		"WAYBILL_ENDPOINT": "https://127.0.0.1:1", "WAYBILL_CA": "/nonexistent", "WAYBILL_REGION": "cn-env",
+	}
+	runIn(t.Context(), old, "", "instances", "list", "--credentials", write(complete), "--region", "cn-flag").expect(t, 0)
+	runIn(t.Context(), old, "", "instances", "list", "--credentials", write(complete)).expect(t, 0)
 	named := map[string]string{"WAYBILL_CREDENTIALS": write(complete), "WAYBILL_REGION": "cn-env"}
 	runIn(t.Context(), named, "", "instances", "list", "--region", "cn-flag").expect(t, 0)
 	runIn(t.Context(), named, "", "instances", "list").expect(t, 0)
 	calls := f.Calls("DescribeManagedInstances")
-	if got := calls[2].Params["RegionId"] + " " + calls[3].Params["RegionId"]; got != "cn-flag cn-env" {
-		t.Errorf("regions %s, want flag before environment before file", got)
+	var regions []string
+	for _, c := range calls[2:] {
+		regions = append(regions, c.Params["RegionId"])
+	}
+	if got := strings.Join(regions, " "); got != "cn-flag cn-file cn-flag cn-env" {
+		t.Errorf("regions %s; want a flag, then a file named by a flag, then the environment, then a file named there", got)
 	}
 	for content, want := range map[string]string{"{": "read credentials", "{}": "holds no access_key_id"} {
 		runIn(t.Context(), nil, "", "instances", "list", "--credentials", writeFile(t, "c", content)).expect(t, 1, want)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -45,12 +46,15 @@ func newRootCmd(e env) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "waybill",
 		Short: "deliver files to fleets of machines, and say for every machine what happened",
-		Long: "Waybill delivers files to fleets of machines and says, for every machine, what happened.\n" +
-			"It answers the file API of Alibaba Cloud ECS (SendFile, DescribeSendFileResults), so its clients work against it.\n\n" +
-			"Exit codes: 0 all succeeded, 1 error, 2 usage, 3 some targets failed, 4 not final in time.",
+		Long: `Waybill delivers files to fleets of machines and says, for every machine, what happened.
+It answers the file API of Alibaba Cloud ECS (SendFile, DescribeSendFileResults), so its clients work against it.
+
+` + exitCodesHelp,
 		Version: version, SilenceErrors: true, SilenceUsage: true,
 		Args: usageArgs(cobra.NoArgs),
 	}
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetHelpCommand(newHelpCmd(root))
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	root.SetIn(e.in)
 	root.SetOut(e.out)
@@ -58,9 +62,43 @@ func newRootCmd(e env) *cobra.Command {
 	root.AddCommand(
 		newServerCmd(e), newDemoCmd(e),
 		newSendCmd(e), newResultsCmd(e), newInstancesCmd(e), newActivationsCmd(e), newAccessKeysCmd(e), newAccountsCmd(e),
-		newVersionCmd(e),
+		newCompletionCmd(e), newVersionCmd(e),
 	)
 	return usageFlags(root)
+}
+
+func newHelpCmd(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "show what a command does and its flags",
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return usagef("there is no command %q; see %s --help", strings.Join(args, " "), cmd.CommandPath())
+			}
+			return cmd.Help()
+		},
+	}
+}
+
+func newCompletionCmd(e env) *cobra.Command {
+	return &cobra.Command{
+		Use: "completion bash|zsh|fish|powershell", Short: "print a script that completes commands in a shell",
+		Example:   "  source <(waybill completion bash)\n  waybill completion fish > ~/.config/fish/completions/waybill.fish",
+		ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
+		Args:      usageArgs(cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch args[0] {
+			case "bash":
+				return cmd.Root().GenBashCompletionV2(e.out, true)
+			case "zsh":
+				return cmd.Root().GenZshCompletion(e.out)
+			case "fish":
+				return cmd.Root().GenFishCompletion(e.out, true)
+			default:
+				return cmd.Root().GenPowerShellCompletionWithDesc(e.out)
+			}
+		},
+	}
 }
 
 func newVersionCmd(e env) *cobra.Command {

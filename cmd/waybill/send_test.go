@@ -272,4 +272,5 @@ func TestSendInterrupted(t *testing.T) {
 	cancel()
 	r := <-done
 	r.expect(t, 1, "interrupted; the delivery goes on, follow it with: waybill results f-1 --watch")
+	runIn(ctx, f.environment(), "", "instances", "list").expect(t, 1, "waybill: interrupted\n")
 }

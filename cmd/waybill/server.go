@@ -3,11 +3,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -29,10 +34,13 @@ func newServerCmd(e env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "server --data-dir DIR",
 		Short: "run a server",
-		Long: "Run a server. The first start on an empty data directory makes a CA, an account and its access key, prints the\n" +
-			"key once and writes it to DIR/" + server.CredentialsFile + " (mode 0600).\n\n" +
+		Long: "Run a server. The first start on an empty data directory makes a CA, an account and its access key, prints\n" +
+			"the key once and writes it to DIR/" + server.CredentialsFile + " (mode 0600).\n\n" +
 			"Every flag can also be given as WAYBILL_… in the environment, or under its name in the YAML file of --config;\n" +
-			"a flag wins over the environment, the environment over the file.",
+			"a flag wins over the environment, the environment over the file.\n\n" +
+			"Exit codes: 0 told to stop by SIGTERM or SIGINT, 1 error, 2 usage or settings.",
+		Example: "  waybill server --data-dir /var/lib/waybill --tls-name waybill.example.com\n" +
+			"  WAYBILL_DATA_DIR=/var/lib/waybill waybill server --config /etc/waybill.yaml",
 		Args: usageArgs(cobra.NoArgs),
 	}
 	o.addFlags(cmd.Flags())
@@ -50,28 +58,37 @@ func newServerCmd(e env) *cobra.Command {
 func (o *serverOptions) addFlags(f *pflag.FlagSet) {
 	c := &o.Control
 	f.StringVar(&o.configFile, "config", "", "YAML `FILE` with settings, one key for each of these flags")
-	f.StringVar(&o.DataDir, "data-dir", "", "`DIR` of the database, the keys and the CA; created if it is not there (required)")
+	f.StringVar(&o.DataDir, "data-dir", "",
+		"`DIR` of the database, the keys and the CA; created if it is not there (required)")
 	f.StringVar(&o.Listen, "listen", o.Listen, "`ADDRESS` for HTTPS: the API, and the enrolment of agents")
 	f.StringVar(&o.HTTPListen, "http-listen", "", "loopback `ADDRESS` for the API over plain HTTP; none by default")
 	f.StringVar(&o.AgentListen, "agent-listen", o.AgentListen, "`ADDRESS` for the agents' link (TLS)")
-	f.StringVar(&o.AdminListen, "admin-listen", o.AdminListen, "`ADDRESS` for metrics, health and profiles over plain HTTP; empty: none")
+	f.StringVar(&o.AdminListen, "admin-listen", o.AdminListen,
+		"`ADDRESS` for metrics, health and profiles over plain HTTP; empty: none")
 	f.StringVar(&o.Database, "database", "", "`URL` of the database (default sqlite:DIR/waybill.db)")
 	f.StringVar(&o.NATSURL, "nats", "", "`URL` of an external NATS cluster; embedded by default")
 	f.StringVar(&o.NATSCreds, "nats-creds", "", "credentials `FILE` for the NATS cluster")
-	f.StringSliceVar(&c.Regions, "region", c.Regions, "region `ID` to answer for; may be repeated, the first is the default")
+	f.StringSliceVar(&c.Regions, "region", c.Regions,
+		"region `ID` to answer for; may be repeated, the first is the default")
 	f.StringVar(&o.TLSCert, "tls-cert", "", "PEM `FILE` with the server's certificate; one of DIR's own CA by default")
 	f.StringVar(&o.TLSKey, "tls-key", "", "PEM `FILE` with its key")
-	f.StringSliceVar(&o.TLSNames, "tls-name", nil, "host `NAME` or address the own certificate is also good for; may be repeated")
-	f.StringSliceVar(&o.AgentAddress, "agent-address", nil, "`URL` tls://host:port at which agents find their link; may be repeated (default: the host they enrolled at)")
-	f.DurationVar(&o.TokenLife, "agent-token-life", o.TokenLife, "how long an agent may use the link before it renews its token")
+	f.StringSliceVar(&o.TLSNames, "tls-name", nil,
+		"host `NAME` or address the own certificate is also good for; may be repeated")
+	f.StringSliceVar(&o.AgentAddress, "agent-address", nil,
+		"`URL` tls://host:port at which agents find their link; may be repeated (default: the host they enrolled at)")
+	f.DurationVar(&o.TokenLife, "agent-token-life", o.TokenLife,
+		"how long an agent may use the link before it renews its token")
 	f.DurationVar(&o.DrainFor, "drain", o.DrainFor, "how long requests under way may take when the server stops")
 	f.StringVar(&o.HelpURL, "help-url", "", "`URL` that, followed by an error code, is recommended in error answers")
 	f.StringVar(&o.BootstrapID, "bootstrap-access-key-id", "", "`ID` of the first access key; made up by default")
-	f.StringVar(&o.BootstrapKey, "bootstrap-access-key-secret-file", "", "`FILE` with the secret of the first access key (or WAYBILL_BOOTSTRAP_ACCESS_KEY_SECRET)")
+	f.StringVar(&o.BootstrapKey, "bootstrap-access-key-secret-file", "",
+		"`FILE` with the secret of the first access key (or WAYBILL_BOOTSTRAP_ACCESS_KEY_SECRET)")
 	f.IntVar(&c.Limits.Instances, "max-instances", c.Limits.Instances, "instances of one SendFile")
-	f.IntVar(&c.Limits.ContentBytes, "max-content", c.Limits.ContentBytes, "bytes of the content of one SendFile, as Base64")
+	f.IntVar(&c.Limits.ContentBytes, "max-content", c.Limits.ContentBytes,
+		"bytes of the content of one SendFile, as Base64")
 	f.DurationVar(&c.Limits.MaxTimeout, "max-timeout", c.Limits.MaxTimeout, "longest timeout of a delivery")
-	f.IntVar(&c.Activations.InstanceCount, "max-activation-instances", c.Activations.InstanceCount, "machines of one activation")
+	f.IntVar(&c.Activations.InstanceCount, "max-activation-instances", c.Activations.InstanceCount,
+		"machines of one activation")
 	f.DurationVar(&c.Activations.TTL, "max-activation-life", c.Activations.TTL, "longest life of an activation")
 	f.IntVar(&c.Activations.PerRegion, "max-activations", c.Activations.PerRegion, "activations of an account in a region")
 	f.IntVar(&c.AccessKeys, "max-access-keys", c.AccessKeys, "access keys of an account")
@@ -95,7 +112,9 @@ func flagsFromFile(flags *pflag.FlagSet, path string) error {
 		return usagef("read settings from %s: %w", path, err)
 	}
 	var errs []error
-	for name, node := range settings {
+	byLine := func(a, b string) int { return cmp.Compare(settings[a].Line, settings[b].Line) }
+	for _, name := range slices.SortedFunc(maps.Keys(settings), byLine) {
+		node := settings[name]
 		f := flags.Lookup(name)
 		if f == nil || name == "config" || name == "help" {
 			errs = append(errs, usagef("%s:%d: no setting is called %q; see waybill server --help", path, node.Line, name))
@@ -130,19 +149,26 @@ func (o *serverOptions) run(ctx context.Context, e env) error {
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
+	if o.DataDir == "" {
+		return usagef("no data directory is given; add --data-dir DIR")
+	}
 	if o.BootstrapKey, err = o.bootstrapSecret(e); err != nil {
 		return err
 	}
 	if err := o.Validate(); err != nil {
 		return &exitError{exitUsage, err}
 	}
+	if err := checkListeners(&o.Config); err != nil {
+		return err
+	}
 	s, err := server.Open(ctx, o.Config, log)
 	if err != nil {
 		return err
 	}
 	if c := s.First(); c != nil {
-		fmt.Fprintf(e.out, "made the first account, %s, and its access key (also in %s):\n\n  export ALIBABA_CLOUD_ACCESS_KEY_ID=%s\n"+
-			"  export ALIBABA_CLOUD_ACCESS_KEY_SECRET=%s\n  export WAYBILL_ENDPOINT=%s\n",
+		fmt.Fprintf(e.out, "made the first account, %s, and its access key (also in %s):\n\n"+
+			"  export ALIBABA_CLOUD_ACCESS_KEY_ID=%s\n  export ALIBABA_CLOUD_ACCESS_KEY_SECRET=%s\n"+
+			"  export WAYBILL_ENDPOINT=%s\n",
 			c.AccountID, filepath.Join(o.DataDir, server.CredentialsFile), c.AccessKeyID, c.AccessKeySecret, c.Endpoint)
 		if c.CA != "" {
 			fmt.Fprintf(e.out, "  export WAYBILL_CA=%s\n", c.CA)
@@ -150,6 +176,33 @@ func (o *serverOptions) run(ctx context.Context, e env) error {
 		fmt.Fprintln(e.out)
 	}
 	return errors.Join(s.Run(ctx), s.Close())
+}
+
+// checkListeners finds addresses that cannot be listened on before anything is made, and names the flag to change.
+func checkListeners(c *server.Config) error {
+	agents := c.AgentListen
+	if c.NATSURL != "" {
+		agents = "" // they come to the cluster
+	}
+	var errs []error
+	for _, f := range []struct{ flag, address string }{
+		{"listen", c.Listen}, {"http-listen", c.HTTPListen}, {"agent-listen", agents}, {"admin-listen", c.AdminListen},
+	} {
+		if f.address == "" {
+			continue
+		}
+		l, err := net.Listen("tcp", f.address)
+		switch {
+		case err == nil:
+			errs = append(errs, l.Close())
+		case errors.Is(err, syscall.EADDRINUSE):
+			errs = append(errs, fmt.Errorf("another program listens on %s; end it, or take another port, such as a free one: "+
+				"--%s 127.0.0.1:0", f.address, f.flag))
+		default:
+			errs = append(errs, fmt.Errorf("--%s: %w", f.flag, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // bootstrapSecret returns the secret of the first key, from the environment or a file: a flag would show it to others.
