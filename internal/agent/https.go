@@ -122,6 +122,17 @@ func clientTLS(ca string) (*tls.Config, error) {
 	return c, nil
 }
 
+// explainTLS adds to a certificate that cannot be trusted what to do about it.
+func explainTLS(err error) error {
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return fmt.Errorf("%w; if it is a CA of the server's own, enrol with --ca FILE, its ca.pem", err)
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return fmt.Errorf("%w; use a name that the certificate holds, or start the server with --tls-name NAME", err)
+	}
+	return err
+}
+
 // call posts in and reads the answer into out. now is the best known time. A refusal is a *Refusal; any other error
 // may pass.
 func (c *caller) call(ctx context.Context, path string, now time.Time, in, out any) error {
@@ -150,7 +161,7 @@ func (c *caller) post(ctx context.Context, path string, now time.Time, body []by
 	}
 	resp, err := c.client.Do(req)
 	if err != nil {
-		return date, err
+		return date, explainTLS(err)
 	}
 	defer resp.Body.Close()
 	date, _ = http.ParseTime(resp.Header.Get("Date"))

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nkeys"
+
+	"github.com/openwaybill/waybill/internal/lockfile"
 )
 
 // DefaultStateDir is where an agent keeps its identity and journal unless it is told otherwise.
@@ -143,7 +145,7 @@ func ReadStatus(dir string) (Status, error) {
 		return Status{}, err
 	}
 	s := Status{Instance: r.Instance, Name: r.Name, Server: r.Server}
-	if s.Running, err = lockHeld(filepath.Join(dir, lockName)); err != nil || !s.Running {
+	if s.Running, err = lockfile.Held(filepath.Join(dir, lockName)); err != nil || !s.Running {
 		return s, err
 	}
 	b, err := os.ReadFile(filepath.Join(dir, linkName))
@@ -169,8 +171,8 @@ const lockPatience = time.Second
 func lockState(ctx context.Context, dir string) (unlock func(), err error) {
 	path := filepath.Join(dir, lockName)
 	for end := time.Now().Add(lockPatience); ; {
-		unlock, err := tryLock(path)
-		if !errors.Is(err, errLocked) {
+		unlock, err := lockfile.TryLock(path)
+		if !errors.Is(err, lockfile.ErrLocked) {
 			return unlock, err
 		}
 		if time.Now().After(end) {
@@ -181,5 +183,3 @@ func lockState(ctx context.Context, dir string) (unlock func(), err error) {
 		}
 	}
 }
-
-var errLocked = errors.New("locked")

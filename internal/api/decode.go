@@ -13,7 +13,7 @@ import (
 
 // maxIndex is the highest index of a list parameter. It is far above every published limit, so that whatever is a
 // matter of those limits is refused by whoever owns them.
-const maxIndex = 1000
+const maxIndex = 10_000
 
 // input is one parameter of an operation as its input struct declares it.
 //

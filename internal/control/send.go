@@ -54,14 +54,15 @@ func (s *Service) Send(ctx context.Context, who waybill.Principal, req SendReque
 	if err := checkGroup(req.ResourceGroup, instances); err != nil {
 		return "", err
 	}
-	var told []waybill.InstanceID
+	var told []waybill.InstanceID // who is online; the others ask for what they missed when they come
+	open := false
 	for _, id := range unique(req.Instances) {
 		i, known := instances[id]
 		t := waybill.Target{Delivery: d.ID, Instance: id, Status: waybill.Pending}
 		if cause, detail := unreachable(i, known); cause != waybill.NoCause {
 			t.Status, t.Cause, t.Detail, t.Finished = cause.Status(), cause, detail, d.Created
 			s.ended.WithLabelValues(string(t.Status), string(cause)).Inc()
-		} else {
+		} else if open = true; i.Presence == waybill.Online {
 			told = append(told, id)
 		}
 		d.Targets = append(d.Targets, t)
@@ -70,10 +71,10 @@ func (s *Service) Send(ctx context.Context, who waybill.Principal, req SendReque
 		return "", fmt.Errorf("send: %w", err)
 	}
 	s.accepted.Inc()
-	if len(told) > 0 {
+	if open {
 		s.tell(&store.Dispatch{Delivery: d.Delivery, Data: d.Data}, told)
 		s.deadline.set(d.Deadline.Add(s.cfg.Grace))
-		s.repeats.add(d.ID, d.Deadline, s.now())
+		s.repeats.add(d.ID, d.Deadline, s.now()) // also for one that came while this was written
 	}
 	return d.ID, nil
 }
@@ -196,6 +197,9 @@ func (s *Service) message(d *store.Dispatch) (wire.Deliver, error) {
 
 // tell publishes d to instances. What gets lost is repeated later, so an error is only logged.
 func (s *Service) tell(d *store.Dispatch, instances []waybill.InstanceID) {
+	if len(instances) == 0 {
+		return
+	}
 	m, err := s.message(d)
 	if err != nil {
 		s.log.Error("encode delivery", "delivery_id", d.ID, "err", err)

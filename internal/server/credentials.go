@@ -5,7 +5,9 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -42,24 +44,65 @@ func (s *Server) bootstrap(ctx context.Context) error {
 
 func (s *Server) writeCredentials(cred control.Credential) (*Credentials, error) {
 	c := &Credentials{
-		AccountID: cred.Key.Account, AccessKeyID: cred.Key.ID, AccessKeySecret: cred.Secret,
-		Endpoint: "https://" + reachable(s.Addr("https")), Region: s.cfg.Control.Regions[0],
+		AccountID: cred.Key.Account, AccessKeyID: cred.Key.ID, AccessKeySecret: cred.Secret, Region: s.cfg.Control.Regions[0],
 	}
-	if s.authority != nil {
-		ca, err := filepath.Abs(filepath.Join(s.cfg.DataDir, "ca.pem"))
-		if err != nil {
-			return nil, fmt.Errorf("write credentials: %w", err)
-		}
-		c.CA = ca
+	if err := s.addAddress(c); err != nil {
+		return nil, err
 	}
+	return c, c.write(s.credentialsPath())
+}
+
+// addAddress says where the server is now.
+func (s *Server) addAddress(c *Credentials) error {
+	c.Endpoint, c.CA = "https://"+reachable(s.Addr("https")), ""
+	if s.authority == nil {
+		return nil
+	}
+	ca, err := filepath.Abs(filepath.Join(s.cfg.DataDir, "ca.pem"))
+	if err != nil {
+		return fmt.Errorf("write credentials: %w", err)
+	}
+	c.CA = ca
+	return nil
+}
+
+// refreshCredentials keeps the credentials file true when the server has come back at another address. The file is the
+// operator's: one that was removed stays so, and one that was changed into something else is left alone.
+func (s *Server) refreshCredentials() error {
+	b, err := os.ReadFile(s.credentialsPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read credentials: %w", err)
+	}
+	var c Credentials
+	if err := json.Unmarshal(b, &c); err != nil {
+		s.log.Warn("credentials file left alone, it is not as the server writes it", "path", s.credentialsPath(), "err", err)
+		return nil
+	}
+	was := c
+	if err := s.addAddress(&c); err != nil || c == was {
+		return err
+	}
+	return c.write(s.credentialsPath())
+}
+
+func (s *Server) credentialsPath() string { return filepath.Join(s.cfg.DataDir, CredentialsFile) }
+
+// write replaces the file at path, whole or not at all.
+func (c *Credentials) write(path string) error {
 	b, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
-		return nil, fmt.Errorf("write credentials: %w", err)
+		return fmt.Errorf("write credentials: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(s.cfg.DataDir, CredentialsFile), append(b, '\n'), 0o600); err != nil {
-		return nil, fmt.Errorf("write credentials: %w", err)
+	if err := os.WriteFile(path+".new", append(b, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write credentials: %w", err)
 	}
-	return c, nil
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("write credentials: %w", errors.Join(err, os.Remove(path+".new")))
+	}
+	return nil
 }
 
 // reachable turns the address of a listener on all interfaces into one on this machine.

@@ -25,6 +25,7 @@ import (
 	"github.com/openwaybill/waybill/internal/control"
 	"github.com/openwaybill/waybill/internal/gateway"
 	"github.com/openwaybill/waybill/internal/identity"
+	"github.com/openwaybill/waybill/internal/lockfile"
 	"github.com/openwaybill/waybill/internal/store"
 	"github.com/openwaybill/waybill/internal/telemetry"
 	"github.com/openwaybill/waybill/internal/wire"
@@ -104,6 +105,7 @@ type Server struct {
 	fronts    []*front
 	log       *slog.Logger
 	first     *Credentials
+	unlock    func() // the data directory
 }
 
 // front is an HTTP server on its listener.
@@ -127,6 +129,11 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err err
 	}()
 	if err := os.Mkdir(cfg.DataDir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if s.unlock, err = lockfile.TryLock(filepath.Join(cfg.DataDir, "lock")); errors.Is(err, lockfile.ErrLocked) {
+		return nil, fmt.Errorf("another server runs on %s; end it, or take another --data-dir", cfg.DataDir)
+	} else if err != nil {
+		return nil, err
 	}
 	sealer, err := identity.OpenSealer(filepath.Join(cfg.DataDir, "seal.key"))
 	if err != nil {
@@ -152,7 +159,10 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err err
 	if err := s.listen(tlsConfig, ca, operator); err != nil {
 		return nil, err
 	}
-	return s, s.bootstrap(ctx)
+	if err := s.bootstrap(ctx); err != nil {
+		return nil, err
+	}
+	return s, s.refreshCredentials()
 }
 
 func (s *Server) openTLS() (cfg *tls.Config, ca []byte, err error) {
@@ -311,6 +321,10 @@ func (s *Server) Close() error {
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
 		s.store = nil
+	}
+	if s.unlock != nil {
+		s.unlock()
+		s.unlock = nil
 	}
 	return errors.Join(errs...)
 }

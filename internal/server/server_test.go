@@ -131,6 +131,27 @@ func TestListeners(t *testing.T) {
 	}
 }
 
+func TestOneServerForADataDirectory(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t)
+	c := server.DefaultConfig()
+	c.DataDir, c.Listen, c.AgentListen, c.AdminListen = s.Dir, "127.0.0.1:0", "127.0.0.1:0", ""
+	_, err := server.Open(t.Context(), c, slog.New(slog.DiscardHandler))
+	if err == nil || !strings.Contains(err.Error(), "another server runs on "+s.Dir) {
+		t.Errorf("a second server: %v", err)
+	}
+	s.Stop()
+	second, err := server.Open(t.Context(), c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	b, err := os.ReadFile(filepath.Join(s.Dir, server.CredentialsFile))
+	if err != nil || !strings.Contains(string(b), second.Addr("https")) || !strings.Contains(string(b), s.Key.AccessKeySecret) {
+		t.Errorf("the credentials file does not name the new address: %s, %v", b, err)
+	}
+}
+
 func TestOpenFailsCleanly(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t)

@@ -221,9 +221,11 @@ func (s *Store) OpenTargets(ctx context.Context, instance waybill.InstanceID, li
 	return all(ctx, s.reads, scanTarget, targetColumns+` FROM targets t WHERE t.instance = ? AND t.finished = 0 ORDER BY t.delivery LIMIT ?`, instance, limit)
 }
 
-// PendingOf returns the instances of a delivery that have not acknowledged it, and that are part of the fleet.
+// PendingOf returns the instances of a delivery that are online and have not acknowledged it. The others ask for what
+// they missed when they come.
 func (s *Store) PendingOf(ctx context.Context, id waybill.DeliveryID) ([]waybill.InstanceID, error) {
-	return all(ctx, s.reads, scanOne[waybill.InstanceID], `SELECT t.instance FROM targets t WHERE t.delivery = ? AND t.finished = 0 AND t.status = ?`, id, waybill.Pending)
+	return all(ctx, s.reads, scanOne[waybill.InstanceID], `SELECT t.instance FROM targets t JOIN instances i ON i.id = t.instance
+		WHERE t.delivery = ? AND t.finished = 0 AND t.status = ? AND i.presence = ?`, id, waybill.Pending, waybill.Online)
 }
 
 // PendingDeliveries returns the deliveries that some machine has not acknowledged, and their deadlines.

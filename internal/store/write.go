@@ -55,8 +55,8 @@ func newWriter(stmts *statements, log *slog.Logger) *writer {
 	return w
 }
 
-// do runs fn in a transaction and returns once it is durable, or has failed and left nothing behind. fn may run beside
-// others' in the same transaction, each in a savepoint of its own.
+// do runs fn in a transaction and returns once it is durable, or has failed and left nothing behind. fn shares the
+// transaction with others' and may be run twice, so it must set what it returns anew each time.
 func (w *writer) do(ctx context.Context, fn func(*tx) error) error {
 	op := &write{ctx: ctx, fn: fn}
 	w.group.Do(op)
@@ -93,10 +93,24 @@ func (w *writer) commit(ops []*write) {
 	}
 }
 
-func (w *writer) run(ctx context.Context, ops []*write) (err error) {
+// run runs the writes of a group in one transaction. As a rule none fails, so it is tried without savepoints first; if
+// one does fail, all is undone and done again with them.
+func (w *writer) run(ctx context.Context, ops []*write) error {
+	again, err := w.transaction(ctx, ops, func(t *tx, op *write) (bool, error) {
+		op.err = op.fn(t)
+		return op.err == nil, nil
+	})
+	if again {
+		_, err = w.transaction(ctx, ops, func(t *tx, op *write) (bool, error) { return true, savepoint(ctx, t, op) })
+	}
+	return err
+}
+
+// transaction runs each write through one, and commits. It rolls back, and reports so, if one of them says not to go on.
+func (w *writer) transaction(ctx context.Context, ops []*write, one func(*tx, *write) (goOn bool, err error)) (rolledBack bool, err error) {
 	t := &tx{w.stmts}
 	if _, err := t.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
-		return fmt.Errorf("begin: %w", err)
+		return false, fmt.Errorf("begin: %w", err)
 	}
 	committed := false
 	defer func() { // also when a write panics
@@ -109,15 +123,15 @@ func (w *writer) run(ctx context.Context, ops []*write) (err error) {
 		if op.err = op.ctx.Err(); op.err != nil {
 			continue
 		}
-		if err := savepoint(ctx, t, op); err != nil {
-			return err
+		if goOn, err := one(t, op); err != nil || !goOn {
+			return err == nil, err
 		}
 	}
 	if _, err := t.exec(ctx, "COMMIT"); err != nil {
-		return fmt.Errorf("commit: %w", err)
+		return false, fmt.Errorf("commit: %w", err)
 	}
 	committed = true
-	return nil
+	return false, nil
 }
 
 // savepoint runs one write so that its failure undoes only itself. The error is one that ends the whole transaction.

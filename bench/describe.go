@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/client"
+	"github.com/openwaybill/waybill/internal/identity"
+	"github.com/openwaybill/waybill/internal/server"
+	"github.com/openwaybill/waybill/internal/store"
+)
+
+const (
+	shortHistory    = 10_000
+	describeSamples = 3000
+	describeWarmUp  = 300
+	fillers         = 512
+)
+
+// describe measures DescribeSendFileResults by InvokeId, one call after the other, and the same rows read with bare
+// SQL.
+func (b *bench) describe(ctx context.Context) (err error) {
+	s, err := b.openSite(ctx, func(c *server.Config) {
+		c.Control.RetainCount = max(c.Control.RetainCount, 2*b.history)
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	st, err := store.Open(ctx, store.Config{URL: "sqlite:" + filepath.Join(s.dataDir, databaseName)}, b.log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+
+	ids, err := fill(ctx, s, st, shortHistory)
+	if err != nil {
+		return fmt.Errorf("fill: %w", err)
+	}
+	short, err := b.describeOf(ctx, s, st, ids)
+	if err != nil || b.history <= shortHistory {
+		return err
+	}
+	more, err := fill(ctx, s, st, b.history-shortHistory)
+	if err != nil {
+		return fmt.Errorf("fill: %w", err)
+	}
+	long, err := b.describeOf(ctx, s, st, append(ids, more...))
+	if err != nil {
+		return err
+	}
+	b.report.budgeted("describe/flatness", ratio(long, short), "x", 1.3)
+	return nil
+}
+
+// describeOf measures with the given history and returns the median of the calls.
+func (b *bench) describeOf(
+	ctx context.Context, s *site, st *store.Store, ids []waybill.DeliveryID,
+) (time.Duration, error) {
+	bare, err := newBareReader(ctx, filepath.Join(s.dataDir, databaseName))
+	if err != nil {
+		return 0, err
+	}
+	defer bare.close()
+	exchange, end := bareExchange()
+	defer end()
+	name := "describe-" + strconv.Itoa(len(ids))
+	var api, stored, exchanged, floor samples
+	_, err = b.timed(name, func() error {
+		for n := range describeWarmUp + describeSamples {
+			id := ids[rand.IntN(len(ids))]
+			start := time.Now()
+			l, err := s.client.DescribeSendFileResults(ctx, client.DeliveryFilter{ID: id}, client.Paging{})
+			called := time.Since(start)
+			if err == nil && (len(l.Items) != 1 || len(l.Items[0].Targets.Items) != 1) {
+				err = fmt.Errorf("%d deliveries with ID %s", len(l.Items), id)
+			}
+			if err != nil {
+				return err
+			}
+			start = time.Now()
+			_, err = st.Deliveries(ctx, s.key.AccountID,
+				waybill.DeliveryFilter{Region: s.key.Region, ID: id}, waybill.Page{Size: 10})
+			if err != nil {
+				return fmt.Errorf("store: %w", err)
+			}
+			looked := time.Since(start)
+			start = time.Now()
+			if err := bare.read(ctx, id); err != nil {
+				return fmt.Errorf("floor: %w", err)
+			}
+			read := time.Since(start)
+			start = time.Now()
+			if err := exchange(ctx); err != nil {
+				return fmt.Errorf("bare exchange: %w", err)
+			}
+			asked := time.Since(start)
+			if n >= describeWarmUp {
+				api, stored = append(api, called), append(stored, looked)
+				exchanged, floor = append(exchanged, asked), append(floor, read)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	name = "describe/" + strconv.Itoa(len(ids))
+	for _, q := range []struct {
+		name string
+		q    float64
+	}{{"p50", 0.5}, {"p99", 0.99}} {
+		b.report.add(name+"/"+q.name, ms(api.quantile(q.q)), "ms")
+		b.report.add(name+"/"+q.name+"/in-store", ms(stored.quantile(q.q)), "ms")
+		b.report.add(name+"/"+q.name+"/bare-https", ms(exchanged.quantile(q.q)), "ms")
+		b.report.add(name+"/"+q.name+"/floor", ms(floor.quantile(q.q)), "ms")
+		b.report.budgeted(name+"/"+q.name+"/ratio", ratio(api.quantile(q.q), floor.quantile(q.q)), "x", 2)
+		both := exchanged.quantile(q.q) + floor.quantile(q.q)
+		b.report.add(name+"/"+q.name+"/ratio-with-https", ratio(api.quantile(q.q), both), "x")
+	}
+	return api.median(), nil
+}
+
+// fill stores n ended deliveries of 1 KB to one instance each.
+func fill(ctx context.Context, s *site, st *store.Store, n int) ([]waybill.DeliveryID, error) {
+	list := make([]waybill.DeliveryID, n)
+	var ids identity.DeliveryIDs
+	var next atomic.Int64
+	eg, ctx := errgroup.WithContext(ctx)
+	for range fillers {
+		eg.Go(func() error {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return nil
+				}
+				content := fmt.Appendf(nil, "%0*d", contentBytes, i)
+				to := waybill.InstanceID(fmt.Sprintf("mi-hz%028d", i%1000))
+				d := newDelivery(&ids, s.key.AccountID, s.key.Region, to, content)
+				d.Targets[0].Status, d.Targets[0].Finished = waybill.Success, d.Created
+				list[i] = d.ID
+				if err := st.AddDelivery(ctx, d); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	return list, eg.Wait()
+}
+
+// bareExchange is a call over HTTPS, with bodies about as long as those of the measured one, to a server that does
+// nothing. end ends that server.
+func bareExchange() (exchange func(context.Context) error, end func()) {
+	answer := make([]byte, 2*contentBytes)
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err == nil {
+			_, _ = w.Write(answer) // the caller is here and sees for itself
+		}
+	}))
+	return func(ctx context.Context) error {
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, srv.URL, bytes.NewReader(make([]byte, 64)))
+		if err != nil {
+			return err
+		}
+		resp, err := srv.Client().Do(r)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, resp.Body)
+		return errors.Join(err, resp.Body.Close())
+	}, srv.Close
+}
+
+// bareReader reads all that an answer needs of a delivery, with as few and as direct statements as can be.
+type bareReader struct {
+	db                        *sql.DB
+	delivery, targets, labels *sql.Stmt
+}
+
+func newBareReader(ctx context.Context, path string) (_ *bareReader, err error) {
+	r := &bareReader{}
+	if r.db, err = openSQLite(path, "query_only(1)"); err != nil {
+		return nil, err
+	}
+	for _, p := range []struct {
+		st    **sql.Stmt
+		query string
+	}{
+		{&r.delivery, `SELECT d.name, d.target_dir, d.owner, d.grp, d.mode, d.overwrite, d.content_type, d.description,
+			d.created, d.targets, d.pending, d.running, d.success, d.failed, d.sent, c.data
+			FROM deliveries d JOIN contents c ON c.digest = d.digest WHERE d.id = ?`},
+		{&r.targets, `SELECT instance, status, cause, detail, created, started, finished, updated
+			FROM targets WHERE delivery = ? ORDER BY ordinal`},
+		{&r.labels, `SELECT key, value FROM tags WHERE kind = 'delivery' AND resource = ?`},
+	} {
+		if *p.st, err = r.db.PrepareContext(ctx, p.query); err != nil {
+			return nil, errors.Join(err, r.db.Close())
+		}
+	}
+	return r, nil
+}
+
+func (r *bareReader) close() { r.db.Close() }
+
+func (r *bareReader) read(ctx context.Context, id waybill.DeliveryID) error {
+	for _, q := range []struct {
+		st      *sql.Stmt
+		columns int
+		least   int
+	}{{r.delivery, 16, 1}, {r.targets, 8, 1}, {r.labels, 2, 0}} {
+		n, err := scanAll(ctx, q.st, q.columns, id)
+		if err == nil && n < q.least {
+			err = fmt.Errorf("%s is not there", id)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scanAll reads every row into memory, as whatever the driver makes of it.
+func scanAll(ctx context.Context, st *sql.Stmt, columns int, args ...any) (rows int, err error) {
+	r, err := st.QueryContext(ctx, args...)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	values := make([]any, columns)
+	dest := make([]any, columns)
+	for i := range values {
+		dest[i] = &values[i]
+	}
+	for r.Next() {
+		if err := r.Scan(dest...); err != nil {
+			return rows, err
+		}
+		rows++
+	}
+	return rows, r.Err()
+}

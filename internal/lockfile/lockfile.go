@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package lockfile lets one process at a time use a directory. The system frees a lock when its process ends, however it
+// ends, so there is nothing stale to clean up.
+package lockfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// ErrLocked says that another process, or another part of this one, holds the lock.
+var ErrLocked = errors.New("locked by another process")
+
+// TryLock takes the lock at path, a file that is made if it is not there and stays, or returns ErrLocked at once.
+func TryLock(path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	if err := lock(f, true); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
+// Held reports whether the lock at path is taken.
+func Held(path string) (bool, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at lock: %w", err)
+	}
+	defer f.Close()
+	err = lock(f, false)
+	if errors.Is(err, ErrLocked) {
+		return true, nil
+	}
+	return false, err
+}
