@@ -3,6 +3,7 @@
 package waybill
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -91,14 +92,22 @@ func (a *Activation) Allows(addr netip.Addr, now time.Time) error {
 	return nil
 }
 
+// parseRange reads an address or a CIDR. IPv4 in IPv6 clothes is IPv4: machines are compared that way too.
 func parseRange(s string) (netip.Prefix, error) {
 	if strings.Contains(s, "/") {
 		p, err := netip.ParsePrefix(s)
+		if err == nil && p.Addr().Is4In6() {
+			return netip.Prefix{}, errors.New("an IPv4 range is written as such")
+		}
 		return p.Masked(), err
 	}
 	a, err := netip.ParseAddr(s)
 	if err != nil {
 		return netip.Prefix{}, err
 	}
+	if a.Zone() != "" {
+		return netip.Prefix{}, errors.New("an address with a zone is known to one machine only")
+	}
+	a = a.Unmap()
 	return a.Prefix(a.BitLen())
 }

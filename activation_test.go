@@ -30,6 +30,8 @@ func TestActivationValidate(t *testing.T) {
 		{"IPv4", func(a *Activation) { a.AddressRange = "192.0.2.1" }, ""},
 		{"IPv6 CIDR", func(a *Activation) { a.AddressRange = "2001:db8::/32" }, ""},
 		{"not an address", func(a *Activation) { a.AddressRange = "host" }, ActivationAddresses},
+		{"address with a zone", func(a *Activation) { a.AddressRange = "fe80::1%eth0" }, ActivationAddresses},
+		{"mapped CIDR", func(a *Activation) { a.AddressRange = "::ffff:10.0.0.0/104" }, ActivationAddresses},
 		{"bad CIDR", func(a *Activation) { a.AddressRange = "10.0.0.0/33" }, ActivationAddresses},
 	} {
 		a := Activation{InstanceName: "web", InstanceCount: 10, TTL: 4 * time.Hour}
@@ -56,6 +58,7 @@ func TestActivationAllows(t *testing.T) {
 		{"mapped IPv4", Activation{AddressRange: "10.1.0.0/16"}, netip.MustParseAddr("::ffff:10.1.2.3"), 0, true},
 		{"other address", Activation{AddressRange: "10.1.0.0/16"}, outside, 0, false},
 		{"single address", Activation{AddressRange: "10.1.2.3"}, inside, 0, true},
+		{"range written as mapped", Activation{AddressRange: "::ffff:10.1.2.3"}, inside, 0, true},
 		{"any address", Activation{}, outside, 0, true},
 		{"expired to the second", Activation{}, inside, 4 * time.Hour, false},
 		{"just in time", Activation{}, inside, 4*time.Hour - 1, true},

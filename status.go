@@ -120,6 +120,7 @@ func (c Counts) Aggregate() Overall {
 
 // Event is something that happened to a target: the machine acknowledged it or reported its outcome, or the server ended it.
 type Event struct {
+	From     Status // what the server concluded from; empty: whatever the target's status is
 	To       Status
 	Cause    Cause
 	Detail   string
@@ -146,6 +147,9 @@ func (t Target) Apply(e Event, terms Terms, now time.Time) (Target, bool) {
 	}
 	if e.Reported && e.To.Final() && e.Finished.After(terms.Deadline) {
 		e.To, e.Cause = CauseDeadline.Status(), CauseDeadline
+	}
+	if e.From != "" && e.From != t.Status {
+		return t, false
 	}
 	if !t.Status.CanMoveTo(e.To) && (!e.Reported || !t.Status.CanCorrectTo(t.Cause, e.To)) {
 		return t, false

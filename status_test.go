@@ -134,6 +134,7 @@ func TestApply(t *testing.T) {
 		{"an acknowledgement after the end", Target{Status: Success}, Event{To: Running, Reported: true}, Success, NoCause, false},
 		{"an acknowledgement after a timeout", Target{Status: Timeout, Cause: CauseDeadline}, Event{To: Running, Reported: true}, Timeout, CauseDeadline, false},
 		{"the server does not correct itself", Target{Status: Timeout, Cause: CauseDeadline}, Event{To: Aborted, Cause: CauseReleased}, Timeout, CauseDeadline, false},
+		{"a conclusion from what is no more", Target{Status: Running}, Event{From: Pending, To: Aborted, Cause: CauseAgentSilent}, Running, NoCause, false},
 		{"a report twice", Target{Status: Failed, Cause: CauseExists}, Event{To: Success, SHA256: terms.SHA256[:], Reported: true}, Failed, CauseExists, false},
 	} {
 		tc.from.Created = created

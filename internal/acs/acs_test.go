@@ -5,6 +5,7 @@ package acs
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -574,4 +575,17 @@ func substitute(encoded, name, value string) string {
 		before += "?"
 	}
 	return before + strings.Join(parts, "&")
+}
+
+// TestTooManyParameters sends more of them than any legal request has: they are refused before they cost much.
+func TestTooManyParameters(t *testing.T) {
+	t.Parallel()
+	var query strings.Builder
+	for i := range maxParams + 1000 {
+		fmt.Fprintf(&query, "&p%d=", i)
+	}
+	values, err := decode(query.String()[1:])
+	if e, ok := errors.AsType[*Error](err); !ok || e.Reason != BadEncoding || len(values) != maxParams {
+		t.Errorf("%d values, %v", len(values), err)
+	}
 }

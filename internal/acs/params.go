@@ -78,15 +78,22 @@ func isForm(contentType string) bool {
 	return len(contentType) >= len(form) && strings.EqualFold(contentType[:len(form)], form)
 }
 
+// maxParams is above what any legal request has: a SendFile to ten thousand instances.
+const maxParams = 12_000
+
 // decode splits a query string or form. Unlike url.ParseQuery it takes ";" for a character like any other, as clients
 // and the signature do, and refuses a name that occurs twice: which of its values counts would be anybody's guess.
-// After an error it goes on, so that the rest can still tell how the error is to be answered.
+// After an error it goes on, so that the rest can still tell how the error is to be answered; but it does not go beyond
+// maxParams, because each costs memory before anybody knows who asks.
 func decode(s string) (map[string]string, error) {
 	values := map[string]string{}
 	var first error
 	for part := range strings.SplitSeq(s, "&") {
 		if part == "" {
 			continue
+		}
+		if len(values) == maxParams {
+			return values, firstError(first, errorf(BadEncoding, "more than %d parameters are given", maxParams))
 		}
 		rawName, rawValue, _ := strings.Cut(part, "=")
 		name, err := url.QueryUnescape(rawName)

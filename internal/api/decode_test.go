@@ -94,9 +94,9 @@ func TestDecodeRefuses(t *testing.T) {
 		{"no index", "List.=a", "InvalidParameter", "List."},
 		{"negative index", "List.-1=a", "InvalidParameter", "List.-1"},
 		{"a member of a list of strings", "List.1.Key=a", "InvalidParameter", "List.1.Key"},
-		{"index beyond the bound", "List.1001=a", "InstanceIds.ExceedLimit", ""},
+		{"index beyond the bound", "List.10001=a", "InstanceIds.ExceedLimit", ""},
 		{"index beyond any number", "List.99999999999999999999=a", "InstanceIds.ExceedLimit", ""},
-		{"tag index beyond the bound", "Tag.1001.Key=a", "NumberExceed.Tags", ""},
+		{"tag index beyond the bound", "Tag.10001.Key=a", "NumberExceed.Tags", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

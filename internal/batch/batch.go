@@ -58,12 +58,20 @@ func (g *Group[T]) turn(done <-chan struct{}) {
 // somebody calls Do or Flush. It returns how many items wait.
 func (g *Group[T]) Later(item T) int { return g.add(entry[T]{item: item}) }
 
-// Flush works off what waits now.
+// Flush works off what waits now, and no more: what comes meanwhile is for those who bring it.
 func (g *Group[T]) Flush() {
+	g.mu.Lock()
+	left := len(g.queue)
+	g.mu.Unlock()
 	g.lead <- struct{}{}
 	defer func() { <-g.lead }()
-	for b := g.take(); len(b) > 0; b = g.take() {
+	for left > 0 {
+		b := g.take()
+		if len(b) == 0 {
+			return // others have worked it off
+		}
 		g.work(b)
+		left -= len(b)
 	}
 }
 

@@ -77,3 +77,21 @@ func TestLaterWaitsForCompany(t *testing.T) {
 		t.Errorf("ran %v, want c last and once", ran)
 	}
 }
+
+// TestFlushEnds keeps the queue from ever getting empty: Flush must still return.
+func TestFlushEnds(t *testing.T) {
+	t.Parallel()
+	var g *Group[int]
+	g = New(4, func(items []int) {
+		for _, i := range items {
+			if i < 100_000 {
+				g.Later(i + 1) // a caller that comes while the batch runs
+			}
+		}
+	})
+	g.Later(0)
+	g.Flush()
+	if n := g.Later(-1); n != 2 {
+		t.Errorf("%d wait, want the one that came meanwhile and this one", n)
+	}
+}

@@ -397,6 +397,79 @@ func TestAccountsSeeNothingOfEachOther(t *testing.T) {
 	}
 }
 
+// TestDeregisteringRacesSending deregisters an instance between the moment that Send looks at it and the one that it
+// writes: the target must not stay open until its deadline, which may be a day away.
+func TestDeregisteringRacesSending(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	i := f.enrol()
+	id := f.send(request(i))
+	if err := f.store.LeaveFleet(t.Context(), i, waybill.Deregistered); err != nil { // and the server dies before the rest
+		t.Fatal(err)
+	}
+	if again, err := f.repeat(t.Context(), id); again || err != nil {
+		t.Errorf("repeated: %v, %v", again, err)
+	}
+	if got := f.target(id); got.Cause != waybill.CauseReleased {
+		t.Errorf("ended as %+v", got)
+	}
+}
+
+// TestDeregisteringGoesOnWithoutItsCaller hangs up in the middle.
+func TestDeregisteringGoesOnWithoutItsCaller(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	i := f.enrol()
+	id := f.send(request(i))
+	instance, err := f.instance(t.Context(), f.who, region, i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, hangUp := context.WithCancel(t.Context())
+	f.log = slog.New(&onLog{fn: hangUp}) // leave says when the instance has left
+	if err := f.leave(ctx, instance, waybill.Deregistered, waybill.CauseReleased, "gone"); err != nil {
+		t.Errorf("leave: %v", err)
+	}
+	if got := f.target(id); got.Cause != waybill.CauseReleased {
+		t.Errorf("ended as %+v", got)
+	}
+}
+
+// onLog calls fn when something is logged.
+type onLog struct {
+	slog.Handler
+	fn func()
+}
+
+func (h *onLog) Enabled(context.Context, slog.Level) bool  { return true }
+func (h *onLog) Handle(context.Context, slog.Record) error { h.fn(); return nil }
+
+// TestProbesAreBounded says hello as ever another session, as a compromised agent might.
+func TestProbesAreBounded(t *testing.T) {
+	t.Parallel()
+	var p probes
+	now := time.Now()
+	first := p.open("m", now)
+	for n := range 10_000 {
+		if again := p.open("m", now.Add(time.Duration(n)*time.Millisecond)); again != first {
+			t.Fatalf("another question while the first is open: %s", again)
+		}
+	}
+	if len(p.m) != 1 {
+		t.Errorf("%d questions are open", len(p.m))
+	}
+	if p.open("m", now.Add(probeLife+time.Second)) == first {
+		t.Error("a question is asked again after its life")
+	}
+	if p.answer("m", "s", first) {
+		t.Error("an answer to an old question counted")
+	}
+	nonce := p.open("n", now)
+	if p.answer("m", "s", nonce) || p.answer("n", "s", nonce) || p.answer("n", "s", nonce) || !p.answer("n", "other", nonce) {
+		t.Error("two different answers to one question prove a clone, and nothing else does")
+	}
+}
+
 // TestAnAgentAnswersForItselfOnly reports, acknowledges and pulls as a machine that is no target.
 func TestAnAgentAnswersForItselfOnly(t *testing.T) {
 	t.Parallel()
@@ -547,9 +620,9 @@ func TestEnrolNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req := EnrollRequest{Activation: act.ID, Code: code, PublicKey: f.publicKey(), Tags: []waybill.Tag{{Key: "env", Value: "test"}}}
+	req := EnrollRequest{Activation: act.ID, Code: code, PublicKey: f.publicKey(), Tags: []waybill.Tag{{Key: "env", Value: "test"}, {Key: "rack", Value: "7"}}}
 	i, err := f.Enroll(t.Context(), req)
-	if err != nil || i.ResourceGroup != "rg" || len(i.Tags) != 2 || i.Tags[0].Value != "test" {
+	if err != nil || i.ResourceGroup != "rg" || len(i.Tags) != 3 || i.Tags[0].Value != "prod" || i.Tags[2].Value != "7" {
 		t.Errorf("instance %+v, %v", i, err)
 	}
 	again, err := f.Enroll(t.Context(), req)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/openwaybill/waybill"
@@ -129,15 +130,20 @@ func (s *Service) Leave(ctx context.Context, id waybill.InstanceID) error {
 	return s.leave(ctx, i, waybill.Deregistered, waybill.CauseReleased, fmt.Sprintf("%s deregistered itself", i.Name))
 }
 
+// leave is all or nothing for the caller, who may hang up: once the instance has left, the rest is done.
 func (s *Service) leave(ctx context.Context, i waybill.Instance, to waybill.InstanceState, cause waybill.Cause, detail string) error {
 	if err := s.store.LeaveFleet(ctx, i.ID, to); err != nil {
 		return instanceError(err, i.ID)
 	}
-	if err := s.bus.Revoke(i.PublicKey, s.now()); err != nil {
-		return fmt.Errorf("revoke %s: %w", i.ID, err)
-	}
 	s.log.Info("instance left the fleet", "instance_id", i.ID, "state", to)
-	return s.endOpen(ctx, cause, detail, func() ([]store.Target, error) { return s.store.OpenTargets(ctx, i.ID, sweepBatch) })
+	ctx = context.WithoutCancel(ctx)
+	revoked := s.bus.Revoke(i.PublicKey, s.now())
+	if revoked != nil {
+		revoked = fmt.Errorf("revoke %s: %w", i.ID, revoked)
+	}
+	return errors.Join(revoked, s.endOpen(ctx, cause, detail, func() ([]store.Target, error) {
+		return s.store.OpenTargets(ctx, i.ID, sweepBatch)
+	}))
 }
 
 // EnrollRequest is a machine asking to become an instance.
@@ -216,15 +222,12 @@ func instanceName(req EnrollRequest, a waybill.Activation, before int) string {
 	return fmt.Sprintf("instance-%03d", before+1)
 }
 
-// mergeTags returns the activation's tags with the machine's own on top.
-func mergeTags(base, own []waybill.Tag) []waybill.Tag {
-	merged := append([]waybill.Tag(nil), own...)
-	seen := make(map[string]bool, len(own))
+// mergeTags returns the activation's tags, and those of the machine's own that it does not set: who gives out a code
+// decides what its machines are, not who uses it.
+func mergeTags(activation, own []waybill.Tag) []waybill.Tag {
+	merged := slices.Clone(activation)
 	for _, t := range own {
-		seen[t.Key] = true
-	}
-	for _, t := range base {
-		if !seen[t.Key] {
+		if !slices.ContainsFunc(activation, func(a waybill.Tag) bool { return a.Key == t.Key }) {
 			merged = append(merged, t)
 		}
 	}

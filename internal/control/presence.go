@@ -139,50 +139,50 @@ func (s *Service) writeBeats(ctx context.Context) {
 	}
 }
 
-// probes holds the questions "who are you?" whose answers are awaited.
+// probes holds the questions "who are you?" whose answers are awaited: one for each instance at most, however often its
+// agent, or whoever has its key, says hello.
 type probes struct {
 	mu sync.Mutex
-	m  map[string]*probe
+	m  map[waybill.InstanceID]*probe
 }
 
 type probe struct {
-	instance waybill.InstanceID
-	sessions map[string]bool
+	nonce    string
+	sessions map[string]bool // that have answered; two end it
 	opened   time.Time
 }
 
 // probeLife is how long answers are awaited.
 const probeLife = 30 * time.Second
 
+// open returns the nonce of the question to ask: a new one, unless one is open.
 func (p *probes) open(id waybill.InstanceID, now time.Time) (nonce string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if q := p.m[id]; q != nil && now.Sub(q.opened) <= probeLife {
+		return q.nonce
+	}
 	if p.m == nil {
-		p.m = map[string]*probe{}
+		p.m = map[waybill.InstanceID]*probe{}
 	}
-	for n, old := range p.m {
-		if now.Sub(old.opened) > probeLife {
-			delete(p.m, n)
-		}
-	}
-	nonce = rand.Text()
-	p.m[nonce] = &probe{instance: id, sessions: map[string]bool{}, opened: now}
-	return nonce
+	q := &probe{nonce: rand.Text(), sessions: map[string]bool{}, opened: now}
+	p.m[id] = q
+	return q.nonce
 }
 
 // answer notes an answer and reports whether it proves that two live agents share the identity.
 func (p *probes) answer(id waybill.InstanceID, session, nonce string) (cloned bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	q := p.m[nonce]
-	if q == nil || q.instance != id {
+	q := p.m[id]
+	if q == nil || q.nonce != nonce {
 		return false
 	}
 	q.sessions[session] = true
 	if len(q.sessions) < 2 {
 		return false
 	}
-	delete(p.m, nonce)
+	delete(p.m, id)
 	return true
 }
 

@@ -104,7 +104,16 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// repeat sends a delivery again to those that are online and have not acknowledged it, and reports whether there were
+// any. It also ends the targets whose machine or account went while the delivery was being written.
 func (s *Service) repeat(ctx context.Context, id waybill.DeliveryID) (again bool, err error) {
+	gone, err := s.store.Gone(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	if err := s.conclude(ctx, gone); err != nil {
+		return false, err
+	}
 	instances, err := s.store.PendingOf(ctx, id)
 	if err != nil || len(instances) == 0 {
 		return false, err

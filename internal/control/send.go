@@ -61,7 +61,6 @@ func (s *Service) Send(ctx context.Context, who waybill.Principal, req SendReque
 		t := waybill.Target{Delivery: d.ID, Instance: id, Status: waybill.Pending}
 		if cause, detail := unreachable(i, known); cause != waybill.NoCause {
 			t.Status, t.Cause, t.Detail, t.Finished = cause.Status(), cause, detail, d.Created
-			s.ended.WithLabelValues(string(t.Status), string(cause)).Inc()
 		} else if open = true; i.Presence == waybill.Online {
 			told = append(told, id)
 		}
@@ -71,6 +70,11 @@ func (s *Service) Send(ctx context.Context, who waybill.Principal, req SendReque
 		return "", fmt.Errorf("send: %w", err)
 	}
 	s.accepted.Inc()
+	for _, t := range d.Targets {
+		if t.Status.Final() {
+			s.ended.WithLabelValues(string(t.Status), string(t.Cause)).Inc()
+		}
+	}
 	if open {
 		s.tell(&store.Dispatch{Delivery: d.Delivery, Data: d.Data}, told)
 		s.deadline.set(d.Deadline.Add(s.cfg.Grace))

@@ -87,12 +87,7 @@ func (s *Service) sweep(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		list := make([]store.Change, len(overdue))
-		for i, o := range overdue {
-			cause, detail := overdueTarget(o).verdict()
-			list[i] = s.ending(o.Target, cause, detail)
-		}
-		if err := s.applyAll(ctx, list); err != nil {
+		if err := s.conclude(ctx, overdue); err != nil {
 			return err
 		}
 		if len(overdue) > 0 {
@@ -110,19 +105,30 @@ func (s *Service) sweep(ctx context.Context) error {
 	return err
 }
 
+// conclude ends open targets by what is known of them.
+func (s *Service) conclude(ctx context.Context, open []store.Overdue) error {
+	list := make([]store.Change, len(open))
+	for i, o := range open {
+		cause, detail := overdueTarget(o).verdict()
+		list[i] = s.ending(o.Target, cause, detail)
+		list[i].From = o.Status // an acknowledgement that comes in between makes it another verdict
+	}
+	return s.applyAll(ctx, list)
+}
+
 type overdueTarget store.Overdue
 
-// verdict says why a target that is past its deadline did not end before.
+// verdict says why an open target is to end: it is past its deadline, or its machine or account is gone.
 func (o overdueTarget) verdict() (waybill.Cause, string) {
 	switch {
-	case o.Status == waybill.Running:
-		return waybill.CauseDeadline, fmt.Sprintf("taken up at %s, no outcome by %s", clock(o.Started), clock(o.Deadline))
-	case o.AccountDisabled:
-		return waybill.CauseAccountGone, "the account is disabled"
 	case o.State == waybill.Deregistered:
 		return waybill.CauseReleased, "the instance was deregistered"
 	case o.State == waybill.Quarantine:
 		return waybill.CauseAgentStopped, quarantineDetail
+	case o.Status == waybill.Running:
+		return waybill.CauseDeadline, fmt.Sprintf("taken up at %s, no outcome by %s", clock(o.Started), clock(o.Deadline))
+	case o.AccountDisabled:
+		return waybill.CauseAccountGone, "the account is disabled"
 	}
 	switch o.Presence {
 	case waybill.Stopped:

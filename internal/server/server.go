@@ -81,6 +81,9 @@ func (c *Config) Validate() error {
 	if c.TokenLife < time.Minute {
 		errs = append(errs, fmt.Errorf("agent tokens that are good for %s expire before they are renewed; use a minute at least", c.TokenLife))
 	}
+	if c.TokenLife > maxTokenLife {
+		errs = append(errs, fmt.Errorf("agent tokens that are good for %s outlive the list of revoked ones; use %s at most", c.TokenLife, maxTokenLife))
+	}
 	return errors.Join(append(errs, c.Control.Validate())...)
 }
 
@@ -214,7 +217,7 @@ func (s *Server) openBus(ctx context.Context, sealer *identity.Sealer, tlsConfig
 	if s.cfg.Control.Now != nil {
 		now = s.cfg.Control.Now
 	}
-	revoked, err := s.store.LeftSince(ctx, now().Add(-s.cfg.TokenLife))
+	revoked, err := s.store.LeftSince(ctx, now().Add(-maxTokenLife))
 	if err != nil {
 		return nil, fmt.Errorf("read revocations: %w", err)
 	}
@@ -233,7 +236,11 @@ const (
 	readTimeout       = 30 * time.Second
 	writeTimeout      = 60 * time.Second
 	idleTimeout       = 2 * time.Minute
+	maxHeader         = 256 << 10 // bytes of request line and headers: a full-size SendFile in a query has 74 KB
 )
+
+// maxTokenLife bounds Config.TokenLife, whatever it was when a token was issued: revocations are kept that long.
+const maxTokenLife = 7 * 24 * time.Hour
 
 func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Operator) error {
 	rpc := api.New(api.Config{HelpURL: s.cfg.HelpURL}, s.control, s.registry, s.log)
@@ -256,7 +263,7 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 	}{
 		{"https", s.cfg.Listen, public, tlsConfig},
 		{"http", s.cfg.HTTPListen, rpc, nil},
-		{"admin", s.cfg.AdminListen, telemetry.AdminHandler(s.registry, s.store.Ping), nil},
+		{"admin", s.cfg.AdminListen, telemetry.AdminHandler(s.registry, s.store.Ping, loopback(s.cfg.AdminListen)), nil},
 	} {
 		if f.address == "" {
 			continue
@@ -267,7 +274,7 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 		}
 		srv := &http.Server{
 			Handler: f.handler, TLSConfig: f.tls.Clone(), ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout,
-			WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+			WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		}
 		s.fronts = append(s.fronts, &front{f.name, l, srv})
 	}

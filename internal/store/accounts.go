@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -159,7 +160,14 @@ func scanKey(r *sql.Rows) (k Key, err error) {
 // nonceSet holds the nonces that are used and not yet in the database.
 type nonceSet struct {
 	mu sync.Mutex
-	m  map[[sha256.Size]byte]struct{}
+	m  map[[sha256.Size]byte]time.Time // until when it counts
+}
+
+// forget drops what has expired: the nonces that could not be stored while the disk was full, for one.
+func (n *nonceSet) forget(now time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	maps.DeleteFunc(n.m, func(_ [sha256.Size]byte, until time.Time) bool { return until.Before(now) })
 }
 
 // UseNonce reports whether owner uses nonce for the first time, and remembers it until the given time. It does not wait
@@ -171,9 +179,9 @@ func (s *Store) UseNonce(ctx context.Context, owner, nonce string, until time.Ti
 	_, used := s.nonces.m[digest]
 	if !used {
 		if s.nonces.m == nil {
-			s.nonces.m = map[[sha256.Size]byte]struct{}{}
+			s.nonces.m = map[[sha256.Size]byte]time.Time{}
 		}
-		s.nonces.m[digest] = struct{}{}
+		s.nonces.m[digest] = until
 	}
 	s.nonces.mu.Unlock()
 	if used {

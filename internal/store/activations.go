@@ -65,7 +65,7 @@ func (s *Store) Activations(ctx context.Context, account waybill.AccountID, f wa
 	w.eq("a.id", string(f.ID))
 	w.eq("a.instance_name", f.InstanceName)
 	w.eq("a.resource_group", f.ResourceGroup)
-	w.tags(kindActivation, "a.id", account, f.Tags)
+	w.tags(s.dialect, kindActivation, "a.id", account, f.Tags)
 	var err error
 	if list.Total, err = one(ctx, s.reads, scanOne[int64], "SELECT COUNT(*) FROM activations a"+w.where(), w.args...); err != nil {
 		return list, fmt.Errorf("count activations: %w", err)

@@ -8,6 +8,7 @@ import (
 	"database/sql"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/openwaybill/waybill"
@@ -104,7 +105,7 @@ func (s *Store) Deliveries(ctx context.Context, account waybill.AccountID, f way
 	if f.Instance != "" {
 		w.add("d.id IN (SELECT delivery FROM targets WHERE instance = ?)", f.Instance)
 	}
-	w.tags(kindDelivery, "d.id", account, f.Tags)
+	w.tags(s.dialect, kindDelivery, "d.id", account, f.Tags)
 	var err error
 	if f.ID == "" || p.Offset > 0 || p.Cursor != "" { // of one ID there is one or none, which the page itself tells
 		if list.Total, err = one(ctx, s.reads, scanOne[int64], "SELECT COUNT(*) FROM deliveries d"+w.where(), w.args...); err != nil {
@@ -127,7 +128,12 @@ func (s *Store) Deliveries(ctx context.Context, account waybill.AccountID, f way
 		list.Items = list.Items[:p.Size]
 		list.Next = string(list.Items[p.Size-1].ID)
 	}
-	return list, s.addTargets(ctx, list.Items, f.Instance)
+	if err := s.addTargets(ctx, list.Items, f.Instance); err != nil {
+		return list, err
+	}
+	// Between the two queries retention may have removed a delivery, which always has targets.
+	list.Items = slices.DeleteFunc(list.Items, func(d waybill.DeliveryResult) bool { return len(d.Targets) == 0 })
+	return list, nil
 }
 
 func scanResult(r *sql.Rows) (v waybill.DeliveryResult, err error) {
@@ -166,6 +172,14 @@ func (s *Store) addTargets(ctx context.Context, items []waybill.DeliveryResult, 
 	for _, t := range targets {
 		d := index[t.Delivery]
 		d.Targets = append(d.Targets, t.Target)
+	}
+	if only == "" { // the targets were read after the counts: what is told of a delivery must not contradict itself
+		for i := range items {
+			items[i].Counts = waybill.Counts{}
+			for _, t := range items[i].Targets {
+				items[i].Counts.Add(t.Status, 1)
+			}
+		}
 	}
 	tags, err := s.tagsOf(ctx, kindDelivery, ids)
 	if err != nil {

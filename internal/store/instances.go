@@ -124,7 +124,7 @@ func (s *Store) Instances(ctx context.Context, account waybill.AccountID, f wayb
 		}
 		w.add(cond, waybill.Registered, waybill.Online, millis(s.now().Add(-waybill.SilentAfter)))
 	}
-	w.tags(kindInstance, "i.id", account, f.Tags)
+	w.tags(s.dialect, kindInstance, "i.id", account, f.Tags)
 	var err error
 	if list.Total, err = one(ctx, s.reads, scanOne[int64], "SELECT COUNT(*) FROM instances i"+w.where(), w.args...); err != nil {
 		return list, fmt.Errorf("count instances: %w", err)
@@ -262,8 +262,7 @@ type Sighting struct {
 }
 
 // Sight records sightings in one transaction. Those of a session that is not the instance's present one change nothing,
-// nothing goes back in time, and a heartbeat that is handled after its agent's goodbye does not bring it back: only a
-// hello does.
+// and a heartbeat that is handled after its agent's goodbye does not bring it back: only a hello does.
 func (s *Store) Sight(ctx context.Context, list []Sighting) error {
 	if len(list) == 0 {
 		return nil
@@ -275,8 +274,7 @@ func (s *Store) Sight(ctx context.Context, list []Sighting) error {
 	return s.writes.do(ctx, func(t *tx) error {
 		_, err := t.exec(ctx, `UPDATE instances SET presence = r.presence, last_seen = r.at
 			FROM (SELECT value->>0 AS id, value->>1 AS session, value->>2 AS presence, CAST(value->>3 AS BIGINT) AS at FROM `+s.dialect.rows+`) r
-			WHERE instances.id = r.id AND instances.session = r.session AND instances.last_seen <= r.at
-				AND (instances.presence = ? OR r.presence <> ?)`, jsonRows(rows), waybill.Online, waybill.Online)
+			WHERE instances.id = r.id AND instances.session = r.session AND (instances.presence = ? OR r.presence <> ?)`, jsonRows(rows), waybill.Online, waybill.Online)
 		return err
 	})
 }

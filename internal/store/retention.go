@@ -30,21 +30,22 @@ type expired struct {
 }
 
 // Expire removes up to limit ended deliveries of a scope that are older than before, or beyond the newest keep ones, with
-// their targets and tags, oldest first. It returns how many.
+// their targets and tags, oldest first. It returns how many. What to remove is looked up beside the writer, which only
+// deletes: a delivery that has ended never opens again.
 func (s *Store) Expire(ctx context.Context, scope Scope, before time.Time, keep, limit int) (removed int, err error) {
+	// The newest delivery that is beyond keep; empty while there are fewer.
+	beyond, err := one(ctx, s.reads, scanOne[string], `SELECT id FROM deliveries WHERE account = ? AND region = ?
+		ORDER BY id DESC LIMIT 1 OFFSET ?`, scope.Account, scope.Region, keep)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return 0, err
+	}
+	old, err := all(ctx, s.reads, func(r *sql.Rows) (v expired, err error) { return v, r.Scan(&v.id, &v.digest) },
+		`SELECT id, digest FROM deliveries WHERE account = ? AND region = ? AND (created < ? OR id <= ?)
+			AND pending = 0 AND running = 0 ORDER BY id LIMIT ?`, scope.Account, scope.Region, millis(before), beyond, limit)
+	if err != nil || len(old) == 0 {
+		return 0, err
+	}
 	err = s.writes.do(ctx, func(t *tx) error {
-		// The newest delivery that is beyond keep; empty while there are fewer.
-		beyond, err := one(ctx, t, scanOne[string], `SELECT id FROM deliveries WHERE account = ? AND region = ? ORDER BY id DESC LIMIT 1 OFFSET ?`,
-			scope.Account, scope.Region, keep)
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return err
-		}
-		old, err := all(ctx, t, func(r *sql.Rows) (v expired, err error) { return v, r.Scan(&v.id, &v.digest) },
-			`SELECT id, digest FROM deliveries WHERE account = ? AND region = ? AND (created < ? OR id <= ?)
-				AND pending = 0 AND running = 0 ORDER BY id LIMIT ?`, scope.Account, scope.Region, millis(before), beyond, limit)
-		if err != nil || len(old) == 0 {
-			return err
-		}
 		removed = len(old)
 		ids := make([]string, len(old))
 		for i, v := range old {
@@ -72,6 +73,7 @@ func (s *Store) Expire(ctx context.Context, scope Scope, before time.Time, keep,
 
 // ForgetNonces removes up to limit nonces that have expired, and returns how many.
 func (s *Store) ForgetNonces(ctx context.Context, limit int) (removed int64, err error) {
+	s.nonces.forget(s.now())
 	err = s.writes.do(ctx, func(t *tx) error {
 		removed, err = t.exec(ctx, `DELETE FROM nonces WHERE digest IN (SELECT digest FROM nonces WHERE expires < ? LIMIT ?)`, millis(s.now()), limit)
 		return err

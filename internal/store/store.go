@@ -94,13 +94,16 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
 		return nil, errors.Join(err, w.Close(), r.Close())
 	}
 	s.reads = newStatements(r, r)
-	s.writes = newWriter(newStatements(w, conn), log)
+	s.writes = newWriter(newStatements(w, conn), path+"-wal", log)
 	return s, nil
 }
 
 func openSQLite(path string, pragmas map[string]string, conns int) (*sql.DB, error) {
 	q := url.Values{}
-	for _, p := range []string{"journal_mode(WAL)", "busy_timeout(10000)", "foreign_keys(1)", "temp_store(MEMORY)"} {
+	for _, p := range []string{
+		"journal_mode(WAL)", "busy_timeout(10000)", "foreign_keys(1)", "temp_store(MEMORY)",
+		"journal_size_limit(67108864)",
+	} {
 		q.Add("_pragma", p)
 	}
 	for k, v := range pragmas {

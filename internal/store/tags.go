@@ -80,15 +80,19 @@ func (f *filter) eq(column, value string) {
 	}
 }
 
-// tags adds that all of them match; a tag without value matches any value.
-func (f *filter) tags(kind, idColumn string, account waybill.AccountID, tags []waybill.Tag) {
-	for _, t := range tags {
-		if t.Value == "" {
-			f.add(idColumn+` IN (SELECT resource FROM tags WHERE account = ? AND kind = ? AND key = ?)`, account, kind, t.Key)
-		} else {
-			f.add(idColumn+` IN (SELECT resource FROM tags WHERE account = ? AND kind = ? AND key = ? AND value = ?)`, account, kind, t.Key, t.Value)
-		}
+// tags adds that all of them match; a tag without value matches any value. It is one text for any tags, so that the
+// number of different queries stays small.
+func (f *filter) tags(d dialect, kind, idColumn string, account waybill.AccountID, tags []waybill.Tag) {
+	if len(tags) == 0 {
+		return
 	}
+	rows := make([][2]string, len(tags))
+	for i, t := range tags {
+		rows[i] = [2]string{t.Key, t.Value}
+	}
+	f.add(idColumn+` IN (SELECT g.resource FROM (SELECT value->>0 AS key, value->>1 AS value FROM `+d.rows+`) r
+		CROSS JOIN tags g ON g.account = ? AND g.kind = ? AND g.key = r.key AND (r.value = '' OR g.value = r.value)
+		GROUP BY g.resource HAVING COUNT(*) = ?)`, jsonRows(rows), account, kind, len(tags))
 }
 
 func (f *filter) where() string { return " WHERE " + strings.Join(f.conds, " AND ") }

@@ -186,7 +186,7 @@ func (s *Store) updateCounts(ctx context.Context, t *tx, differences map[waybill
 	return nil
 }
 
-// Overdue is an open target whose deadline has passed, with what tells why.
+// Overdue is an open target that is to end, with what tells why.
 type Overdue struct {
 	Target
 	Presence        waybill.Presence
@@ -195,19 +195,30 @@ type Overdue struct {
 	AccountDisabled bool
 }
 
+const overdueColumns = targetColumns + `, i.presence, i.state, i.last_seen, a.disabled
+	FROM targets t JOIN instances i ON i.id = t.instance JOIN accounts a ON a.id = i.account`
+
+func scanOverdue(r *sql.Rows) (o Overdue, err error) {
+	var seen int64
+	dest, done := targetFields(&o.Target)
+	if err = r.Scan(append(dest, &o.Presence, &o.State, &seen, &o.AccountDisabled)...); err == nil {
+		done()
+		o.LastSeen = instant(seen)
+	}
+	return o, err
+}
+
 // Overdue returns up to limit open targets whose deadline lies before t, the longest overdue first.
 func (s *Store) Overdue(ctx context.Context, t time.Time, limit int) ([]Overdue, error) {
-	return all(ctx, s.reads, func(r *sql.Rows) (o Overdue, err error) {
-		var seen int64
-		dest, done := targetFields(&o.Target)
-		if err = r.Scan(append(dest, &o.Presence, &o.State, &seen, &o.AccountDisabled)...); err == nil {
-			done()
-			o.LastSeen = instant(seen)
-		}
-		return o, err
-	}, targetColumns+`, i.presence, i.state, i.last_seen, a.disabled
-		FROM targets t JOIN instances i ON i.id = t.instance JOIN accounts a ON a.id = i.account
-		WHERE t.finished = 0 AND t.deadline < ? ORDER BY t.deadline LIMIT ?`, millis(t), limit)
+	return all(ctx, s.reads, scanOverdue, overdueColumns+` WHERE t.finished = 0 AND t.deadline < ? ORDER BY t.deadline LIMIT ?`,
+		millis(t), limit)
+}
+
+// Gone returns the open targets of a delivery whose instance has left the fleet, or whose account was disabled before the
+// instance acknowledged.
+func (s *Store) Gone(ctx context.Context, id waybill.DeliveryID) ([]Overdue, error) {
+	return all(ctx, s.reads, scanOverdue, overdueColumns+` WHERE t.delivery = ? AND t.finished = 0
+		AND (i.state <> ? OR a.disabled <> 0 AND t.status = ?)`, id, waybill.Registered, waybill.Pending)
 }
 
 // NextDeadline returns the earliest deadline of all open targets, and zero if none is open.

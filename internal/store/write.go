@@ -4,10 +4,12 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 
 	"github.com/openwaybill/waybill/internal/batch"
 )
@@ -24,6 +26,9 @@ type writer struct {
 	stmts *statements
 	group *batch.Group[*write]
 	log   *slog.Logger
+
+	logFile string // the write-ahead log
+	groups  int    // committed; only the leader of the group touches it
 }
 
 type write struct {
@@ -33,11 +38,17 @@ type write struct {
 	then func(error) // if not nil, told what became of it
 }
 
-// tx is the running transaction as one write sees it.
+// tx is the running transaction as one write sees it. Its statements run to their end whatever becomes of the caller's
+// context: an interrupted one would roll back the whole transaction, and with it what others write.
 type tx struct{ *statements }
+
+func (t *tx) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return t.statements.query(context.WithoutCancel(ctx), query, args...)
+}
 
 // exec runs a statement and returns how many rows it changed.
 func (t *tx) exec(ctx context.Context, query string, args ...any) (int64, error) {
+	ctx = context.WithoutCancel(ctx)
 	st, err := t.prepare(ctx, query)
 	if err != nil {
 		return 0, err
@@ -49,8 +60,8 @@ func (t *tx) exec(ctx context.Context, query string, args ...any) (int64, error)
 	return r.RowsAffected()
 }
 
-func newWriter(stmts *statements, log *slog.Logger) *writer {
-	w := &writer{stmts: stmts, log: log}
+func newWriter(stmts *statements, logFile string, log *slog.Logger) *writer {
+	w := &writer{stmts: stmts, logFile: logFile, log: log}
 	w.group = batch.New(maxGroup, w.commit)
 	return w
 }
@@ -83,6 +94,7 @@ func (w *writer) commit(ops []*write) {
 	if err != nil {
 		w.log.Error("commit failed", "writes", len(ops), "err", err)
 	}
+	w.tidy()
 	for _, op := range ops {
 		if err != nil {
 			op.err = err
@@ -90,6 +102,28 @@ func (w *writer) commit(ops []*write) {
 		if op.then != nil {
 			op.then(op.err)
 		}
+	}
+}
+
+// The write-ahead log is brought back to its beginning when it has become long. SQLite does that by itself only in a
+// moment without readers, which a busy server does not have.
+const (
+	tidyEvery = 256      // groups
+	maxLog    = 64 << 20 // bytes
+)
+
+// tidy waits for the readers of the moment if the log is too long; they are quick.
+func (w *writer) tidy() {
+	if w.groups++; w.groups%tidyEvery != 0 {
+		return
+	}
+	info, err := os.Stat(w.logFile)
+	if err != nil || info.Size() < maxLog {
+		return // no log: the database is not of the kind that has one
+	}
+	t := &tx{w.stmts}
+	if _, err := t.exec(context.Background(), "PRAGMA wal_checkpoint(RESTART)"); err != nil {
+		w.log.Warn("bring the write-ahead log to its beginning", "bytes", info.Size(), "err", err)
 	}
 }
 
@@ -107,7 +141,7 @@ func (w *writer) run(ctx context.Context, ops []*write) error {
 }
 
 // transaction runs each write through one, and commits. It rolls back, and reports so, if one of them says not to go on.
-func (w *writer) transaction(ctx context.Context, ops []*write, one func(*tx, *write) (goOn bool, err error)) (rolledBack bool, err error) {
+func (w *writer) transaction(ctx context.Context, ops []*write, step func(*tx, *write) (goOn bool, err error)) (rolledBack bool, err error) {
 	t := &tx{w.stmts}
 	if _, err := t.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
 		return false, fmt.Errorf("begin: %w", err)
@@ -115,15 +149,16 @@ func (w *writer) transaction(ctx context.Context, ops []*write, one func(*tx, *w
 	committed := false
 	defer func() { // also when a write panics
 		if !committed {
-			_, rb := t.exec(ctx, "ROLLBACK")
-			err = errors.Join(err, rb)
+			if _, rb := t.exec(ctx, "ROLLBACK"); rb != nil && err == nil && !rolledBack {
+				err = fmt.Errorf("roll back: %w", rb)
+			}
 		}
 	}()
 	for _, op := range ops {
 		if op.err = op.ctx.Err(); op.err != nil {
 			continue
 		}
-		if goOn, err := one(t, op); err != nil || !goOn {
+		if goOn, err := step(t, op); err != nil || !goOn {
 			return err == nil, err
 		}
 	}
@@ -141,7 +176,7 @@ func savepoint(ctx context.Context, t *tx, op *write) error {
 	}
 	if op.err = op.fn(t); op.err != nil {
 		if _, err := t.exec(ctx, "ROLLBACK TO w"); err != nil {
-			return fmt.Errorf("roll back to savepoint: %w", err)
+			return op.err // what failed, a full disk for one, has ended the transaction itself
 		}
 	}
 	if _, err := t.exec(ctx, "RELEASE w"); err != nil {

@@ -45,9 +45,9 @@ func NewRegistry() *prometheus.Registry {
 // checkTimeout bounds one look at what readiness depends on.
 const checkTimeout = 2 * time.Second
 
-// AdminHandler serves /metrics, /healthz (the process lives), /readyz (ready returns nil) and /debug/pprof/. It belongs
-// on a listener that only operators reach.
-func AdminHandler(reg *prometheus.Registry, ready func(context.Context) error) http.Handler {
+// AdminHandler serves /metrics, /healthz (the process lives), /readyz (ready returns nil) and, if profiles are wanted,
+// /debug/pprof/. Profiles tell what is in memory: they belong on a listener that only this machine reaches.
+func AdminHandler(reg *prometheus.Registry, ready func(context.Context) error, profiles bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil) })
@@ -56,6 +56,9 @@ func AdminHandler(reg *prometheus.Registry, ready func(context.Context) error) h
 		defer cancel()
 		answer(w, ready(ctx))
 	})
+	if !profiles {
+		return mux
+	}
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -33,7 +33,7 @@ func TestNewLogger(t *testing.T) {
 func TestAdminHandler(t *testing.T) {
 	t.Parallel()
 	var down error
-	h := AdminHandler(NewRegistry(), func(context.Context) error { return down })
+	h := AdminHandler(NewRegistry(), func(context.Context) error { return down }, true)
 	get := func(path string) (int, string) {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
@@ -45,6 +45,11 @@ func TestAdminHandler(t *testing.T) {
 		if code, body := get(path); code != 200 || !strings.Contains(body, want) {
 			t.Errorf("%s: %d %.80s", path, code, body)
 		}
+	}
+	w := httptest.NewRecorder()
+	AdminHandler(NewRegistry(), nil, false).ServeHTTP(w, httptest.NewRequest("GET", "/debug/pprof/", nil))
+	if w.Code != 404 {
+		t.Errorf("profiles that are not wanted: %d", w.Code)
 	}
 	down = errors.New("the database does not answer")
 	if code, body := get("/readyz"); code != 503 || !strings.Contains(body, down.Error()) {
