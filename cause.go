@@ -5,7 +5,7 @@ package waybill
 // Cause says why a target did not succeed. The empty cause is that of Success and of a target still open.
 //
 // A cause is a stable word: it is stored, and agents report it. It has exactly one status (Cause.Status); its words in
-// the public API are internal/api's. Source: the table of design §7, one cause for each row and each of the three texts
+// the public API are internal/api's. Source: the table of docs/state-machine.md, one cause for each row and each of the three texts
 // of its last-but-one row.
 type Cause string
 

@@ -82,7 +82,7 @@ type Limits struct {
 	MinTimeout   time.Duration // below it the timeout is raised to it
 }
 
-// DefaultLimits returns the limits published for SendFile, and the maximum timeout of design §8.
+// DefaultLimits returns the limits published for SendFile, and our maximum timeout, whose number nobody publishes.
 func DefaultLimits() Limits {
 	return Limits{Instances: 50, ContentBytes: 32 << 10, MaxTimeout: 24 * time.Hour, MinTimeout: 10 * time.Second}
 }

@@ -15,7 +15,7 @@ import (
 //	   │           └──────► Aborted (deregistered while it worked)
 //	   └──────────────────► any final status
 //
-// Source: design §7 and the state list of DescribeSendFileResults.
+// Source: docs/state-machine.md and the state list of DescribeSendFileResults.
 type Status string
 
 // The statuses of a target. The values are stored and shown as they stand.

@@ -35,7 +35,7 @@ func TestAggregate(t *testing.T) {
 
 func TestEveryCauseHasAFinalStatus(t *testing.T) {
 	t.Parallel()
-	if n := len(Causes()); n != 18 { // the rows of design §7, three for FileAuthorityInvalid
+	if n := len(Causes()); n != 18 { // the rows of docs/state-machine.md, three for FileAuthorityInvalid
 		t.Errorf("%d causes, want 18", n)
 	}
 	for _, c := range Causes() {

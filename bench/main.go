@@ -2,7 +2,7 @@
 
 //go:build linux
 
-// Command bench measures what design §15 budgets, on this machine: real TLS connections, real agents, a real database,
+// Command bench measures what docs/performance.md budgets, on this machine: real TLS connections, real agents, a real database,
 // real syncs. A ratio compares with a floor, the same work without Waybill, measured in the same process and run, turn
 // by turn. docs/performance.md says what each row means.
 //

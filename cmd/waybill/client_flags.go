@@ -29,7 +29,7 @@ type env struct {
 	lookup   func(name string) (string, bool) // environment variables
 }
 
-// The exit codes besides 0 (all succeeded) and 1 (error); scripts rely on them (design §13).
+// The exit codes besides 0 (all succeeded) and 1 (error); scripts rely on them.
 const (
 	exitUsage      = 2
 	exitSomeFailed = 3

@@ -139,7 +139,7 @@ func SignACS3(r *http.Request, body []byte, keyID, secret, securityToken, nonce 
 		",SignedHeaders="+strings.Join(signed, ";")+",Signature="+ACS3.sign(secret, s.toSign))
 }
 
-// newACS3Signable puts together what is signed (api reference §4), with the signer's own list of headers.
+// newACS3Signable puts together what is signed (V3 request signature), with the signer's own list of headers.
 func newACS3Signable(r *http.Request, query string, signedHeaders []string, digest string) signable {
 	path := r.URL.EscapedPath()
 	if path == "" {

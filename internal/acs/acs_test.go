@@ -157,7 +157,7 @@ func TestVectorsSign(t *testing.T) {
 	})
 }
 
-// TestVectorsAltered derives the negative cases of the api reference §5 from every vector. Replay of a nonce is the
+// TestVectorsAltered derives negative cases from every vector. Replay of a nonce is the
 // caller's to refuse.
 func TestVectorsAltered(t *testing.T) {
 	t.Parallel()

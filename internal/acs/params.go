@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Names of common parameters (api reference §2.6).
+// Names of common parameters (RPC common request parameters).
 const (
 	paramAction           = "Action"
 	paramVersion          = "Version"
@@ -116,7 +116,7 @@ func decode(s string) (map[string]string, error) {
 	return values, first
 }
 
-// escape is the percent-encoding that both families sign (api reference §3.1): all but letters, digits and - _ . ~
+// escape is the percent-encoding that both families sign: all but letters, digits and - _ . ~
 func escape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
 
 // canonicalQuery writes the parameters sorted by their decoded names, each value escaped, each name by encodeName.

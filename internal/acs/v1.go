@@ -80,7 +80,7 @@ func SignV1(method string, params url.Values, keyID, secret, securityToken, nonc
 	return signed
 }
 
-// v1StringToSign covers every parameter but the signature itself, the empty ones included (api reference §3.2).
+// v1StringToSign covers every parameter but the signature itself, the empty ones included (RPC signature, version 1.0).
 func v1StringToSign(method string, all map[string]string) string {
 	signed := maps.Clone(all)
 	delete(signed, paramSignature)

@@ -10,7 +10,7 @@ type outcome struct {
 	info string // ErrorInfo
 }
 
-// outcomes is the only map from causes to the words of the API: the table of design §7, letter for letter.
+// outcomes is the only map from causes to the words of the API: the table of docs/state-machine.md, letter for letter.
 var outcomes = map[waybill.Cause]outcome{
 	waybill.NoCause:            {},
 	waybill.CauseUnknown:       {"InstanceNotExists", "the specified instance does not exists"},

@@ -48,7 +48,7 @@ func encodeXML(root string, v any) ([]byte, error) {
 
 // list is a list of a response: never null in JSON, because typed clients refuse that, and repeated elements in XML.
 // As the only field of a struct it takes the nested shape {"Region":[…]}, as a field beside others the flat one; which
-// of the two an operation has is the table of api reference §6.3.
+// of the two an operation has is part of its published contract.
 type list[T any] []T
 
 // MarshalJSON implements json.Marshaler.

@@ -195,7 +195,7 @@ type wording struct {
 	message string
 }
 
-// common holds every error code of this API with its usual status and message (api reference §7 to §12, RAM's own error
+// common holds every error code of this API with its usual status and message (the gateway's list and the error tables of the operations, RAM's own error
 // list, and one of ours).
 var common = map[string]wording{
 	// Authentication and protocol.

@@ -254,7 +254,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// The words of every cause, from the table of design §7.
+// The words of every cause, from the table of docs/state-machine.md.
 func TestOutcomes(t *testing.T) {
 	t.Parallel()
 	want := map[waybill.Cause]outcome{

@@ -10,7 +10,7 @@ const (
 	versionRAM = "2015-05-01"
 )
 
-// ARNs of what the operations work on (api reference §14.1).
+// ARNs of what the operations work on (RAM action table of ECS).
 const (
 	arnInstance   = "acs:ecs:{RegionId}:{AccountId}:instance/{InstanceId}"
 	arnActivation = "acs:ecs:{RegionId}:{AccountId}:activation/{ActivationId}"

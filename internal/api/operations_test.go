@@ -511,7 +511,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// The types of the response fields are those that the SDKs declare (api reference §6.4).
+// The types of the response fields are those that the SDKs declare.
 func TestResponseFields(t *testing.T) {
 	t.Parallel()
 	got := make(map[string]string)

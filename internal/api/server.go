@@ -32,7 +32,7 @@ import (
 	"github.com/openwaybill/waybill/internal/control"
 )
 
-// Bounds of a request (api reference §2.6; the length of the request line and headers is net/http's to bound).
+// Bounds of a request (validity of a timestamp: RPC request rules; the length of the request line and headers is net/http's to bound).
 const (
 	maxBody    = 2 << 20          // bytes of a form: the most content there may be, each byte escaped to three
 	timeWindow = 15 * time.Minute // how far the client's clock may be off

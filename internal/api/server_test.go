@@ -336,7 +336,7 @@ func TestOversizedBody(t *testing.T) {
 	}
 }
 
-// A full-size SendFile travels in the request target (api reference §2.8).
+// A full-size SendFile travels in the request target.
 func TestLongTarget(t *testing.T) {
 	t.Parallel()
 	f := newFake()

@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// Step is one step of a placement, in the order of design §9.
+// Step is one step of a placement, in the order of docs/file-semantics.md.
 type Step string
 
 // The steps, in the order in which they are taken.
@@ -30,7 +30,7 @@ const (
 	StepVerify   Step = "verify" // re-read what was published
 )
 
-// Reason says why a file was not placed. There is one for each cause of design §7 that a machine finds by itself.
+// Reason says why a file was not placed. There is one for each cause of docs/state-machine.md that a machine finds by itself.
 type Reason string
 
 // The reasons.

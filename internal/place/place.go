@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package place puts one file on disk: whole, under its final owner and mode from the first moment it can be seen, and
-// nowhere but where it was asked for (design §9, invariants 3 and 4 of §4). It knows nothing of deliveries but an ID,
+// nowhere but where it was asked for (docs/file-semantics.md; ARCHITECTURE.md, invariants 3 and 4). It knows nothing of deliveries but an ID,
 // keeps no state on disk beyond a running placement, and never touches the network.
 //
 // Place writes a temporary beside the final path and publishes it with one rename, or with one link when nothing may be

@@ -40,7 +40,7 @@ func of(t client.Target) outcome {
 	return outcome{string(t.Status), t.ErrorCode, t.ErrorInfo}
 }
 
-// TestEveryErrorCodeByItsRealCause brings about each row of design §7, and compares what the API answers, letter for
+// TestEveryErrorCodeByItsRealCause brings about each row of docs/state-machine.md, and compares what the API answers, letter for
 // letter, with that table.
 func TestEveryErrorCodeByItsRealCause(t *testing.T) {
 	t.Parallel()
