@@ -70,7 +70,7 @@ func (s *Service) Hello(ctx context.Context, id waybill.InstanceID, session stri
 		return fmt.Errorf("hello: %w", err)
 	}
 	if before.Session != "" && before.Session != session && before.Presence == waybill.Online && s.now().Sub(before.At) <= waybill.SilentAfter {
-		nonce := s.probes.open(id, s.now())
+		nonce := s.probes.open(id)
 		if err := s.bus.Publish(wire.ToAgent(string(id), wire.OpProbe), wire.Encode(wire.Probe{Nonce: nonce})); err != nil {
 			return fmt.Errorf("probe: %w", err)
 		}
@@ -139,7 +139,7 @@ func (s *Service) writeBeats(ctx context.Context) {
 	}
 }
 
-// probes holds the questions "who are you?" whose answers are awaited: one for each instance at most, however often its
+// probes holds the questions "who are you?" whose answers are awaited: the last one for each instance, however often its
 // agent, or whoever has its key, says hello.
 type probes struct {
 	mu sync.Mutex
@@ -147,25 +147,19 @@ type probes struct {
 }
 
 type probe struct {
-	nonce    string
-	sessions map[string]bool // that have answered; two end it
-	opened   time.Time
+	nonce   string
+	session string // of the first answer
 }
 
-// probeLife is how long answers are awaited.
-const probeLife = 30 * time.Second
-
-// open returns the nonce of the question to ask: a new one, unless one is open.
-func (p *probes) open(id waybill.InstanceID, now time.Time) (nonce string) {
+// open returns the nonce of a new question. It takes the place of an older one: an agent that has answered that may have
+// ended meanwhile, and must not count as alive beside its successor.
+func (p *probes) open(id waybill.InstanceID) (nonce string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if q := p.m[id]; q != nil && now.Sub(q.opened) <= probeLife {
-		return q.nonce
-	}
 	if p.m == nil {
 		p.m = map[waybill.InstanceID]*probe{}
 	}
-	q := &probe{nonce: rand.Text(), sessions: map[string]bool{}, opened: now}
+	q := &probe{nonce: rand.Text()}
 	p.m[id] = q
 	return q.nonce
 }
@@ -178,8 +172,10 @@ func (p *probes) answer(id waybill.InstanceID, session, nonce string) (cloned bo
 	if q == nil || q.nonce != nonce {
 		return false
 	}
-	q.sessions[session] = true
-	if len(q.sessions) < 2 {
+	if q.session == "" {
+		q.session = session
+	}
+	if q.session == session {
 		return false
 	}
 	delete(p.m, id)
