@@ -3,10 +3,8 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -32,7 +30,7 @@ func newEnrollCmd() *cobra.Command {
 			"After a failure on the way, the same command may be repeated: it leads to the same instance. In the\n" +
 			"environment variable of --tag, several tags are separated by " + listSeparator,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runEnroll(cmd.Context(), &o, cmd.OutOrStdout()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return runEnroll(cmd, &o) },
 	}
 	o.addFlags(cmd.Flags())
 	return cmd
@@ -40,21 +38,21 @@ func newEnrollCmd() *cobra.Command {
 
 func (o *enrollOptions) addFlags(flags *pflag.FlagSet) {
 	addStateDir(flags, &o.StateDir)
-	flags.StringVar(&o.Server, "server", "", "the server's URL, such as https://waybill.example.com:8480")
-	flags.StringVar(&o.caFile, "ca", "", "file with the CA of the server's certificate (default: the system's)")
-	flags.StringVar(&o.ActivationID, "activation-id", "", "ID of the activation")
-	flags.StringVar(&o.ActivationCode, "activation-code", "", "code of the activation")
-	flags.StringVar(&o.Name, "name", "", "name of the instance (default: the activation's prefix, or the host name)")
-	flags.StringArrayVar(&o.tags, "tag", nil, "tag of the instance as key=value; may be repeated")
+	flags.StringVar(&o.Server, "server", "", "`URL` of the server, such as https://waybill.example.com:8480")
+	flags.StringVar(&o.caFile, "ca", "", "PEM `FILE` with the CA of the server's certificate (default: the system's)")
+	flags.StringVar(&o.ActivationID, "activation-id", "", "`ID` of the activation")
+	flags.StringVar(&o.ActivationCode, "activation-code", "", "`CODE` of the activation")
+	flags.StringVar(&o.Name, "name", "", "`NAME` of the instance (default: the activation's prefix, or the host name)")
+	flags.StringArrayVar(&o.tags, "tag", nil, "tag of the instance, `KEY=VALUE`; may be repeated")
 	flags.BoolVar(&o.Force, "force", false, "forget the identity that this machine has, and what it had still to report")
 }
 
-func runEnroll(ctx context.Context, o *enrollOptions, stdout io.Writer) error {
+func runEnroll(cmd *cobra.Command, o *enrollOptions) error {
 	for _, f := range []struct{ flag, value string }{
 		{"server", o.Server}, {"activation-id", o.ActivationID}, {"activation-code", o.ActivationCode},
 	} {
 		if f.value == "" {
-			return usageError{fmt.Errorf("--%s is required; run: waybill-agent enroll --help", f.flag)}
+			return usagef(cmd, "--%s is required", f.flag)
 		}
 	}
 	o.Version = version
@@ -62,7 +60,7 @@ func runEnroll(ctx context.Context, o *enrollOptions, stdout io.Writer) error {
 	for _, t := range o.tags {
 		k, v, ok := strings.Cut(t, "=")
 		if !ok || k == "" {
-			return usageError{fmt.Errorf("--tag %q is not key=value", t)}
+			return usagef(cmd, "--tag %q is not KEY=VALUE", t)
 		}
 		o.Tags[k] = v
 	}
@@ -73,14 +71,18 @@ func runEnroll(ctx context.Context, o *enrollOptions, stdout io.Writer) error {
 		}
 		o.CA = string(pem)
 	}
-	s, err := agent.Enroll(ctx, o.EnrollOptions)
+	s, err := agent.Enroll(cmd.Context(), o.EnrollOptions)
 	switch _, refused := errors.AsType[*agent.Refusal](err); {
+	case errors.Is(err, agent.ErrServerURL):
+		return usagef(cmd, "--server: %w", err)
+	case errors.Is(err, agent.ErrNoCA):
+		return usagef(cmd, "--ca %s: %w", o.caFile, err)
 	case errors.Is(err, agent.ErrEnrolled), refused, errors.Is(err, os.ErrPermission):
 		return err
 	case err != nil:
 		return fmt.Errorf("%w; when that is mended, run the same command again", err)
 	}
-	fmt.Fprintf(stdout, "enrolled as %s (%s) at %s\nnow start the agent: waybill-agent run%s\n",
+	fmt.Fprintf(cmd.OutOrStdout(), "enrolled as %s (%s) at %s\nnow start the agent: waybill-agent run%s\n",
 		s.Instance, s.Name, s.Server, stateDirArg(o.StateDir))
 	return nil
 }

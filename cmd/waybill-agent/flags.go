@@ -34,7 +34,7 @@ func flagsFromEnv(flags *pflag.FlagSet) error {
 		}
 		for _, v := range values {
 			if err := flags.Set(f.Name, v); err != nil {
-				bad = usageError{fmt.Errorf("%s: %w", name, err)}
+				bad = fmt.Errorf("%s: %w", name, err)
 			}
 		}
 	})
@@ -42,7 +42,7 @@ func flagsFromEnv(flags *pflag.FlagSet) error {
 }
 
 func addStateDir(flags *pflag.FlagSet, dir *string) {
-	flags.StringVar(dir, "state-dir", defaultStateDir(), "directory of the agent's identity and journal")
+	flags.StringVar(dir, "state-dir", defaultStateDir(), "`DIR` of the agent's identity and journal")
 }
 
 func defaultStateDir() string {

@@ -72,6 +72,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // usageError is a command line that cannot be meant.
 type usageError struct{ error }
 
+// usagef returns an error about the command line of cmd, which says where to read how it is meant.
+func usagef(cmd *cobra.Command, format string, args ...any) error {
+	return usageError{fmt.Errorf(format+"; see %s --help", append(args, cmd.CommandPath())...)}
+}
+
 func newRootCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "waybill-agent",
@@ -85,10 +90,13 @@ func newRootCmd() *cobra.Command {
 		Args:          noArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			return flagsFromEnv(cmd.Flags())
+			if err := flagsFromEnv(cmd.Flags()); err != nil {
+				return usagef(cmd, "%w", err)
+			}
+			return nil
 		},
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef(cmd, "%w", err) })
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	cmd.AddCommand(newEnrollCmd(), newRunCmd(), newLeaveCmd(), newStatusCmd(), newVersionCmd())
 	return cmd
@@ -96,7 +104,7 @@ func newRootCmd() *cobra.Command {
 
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usageError{fmt.Errorf("unknown argument %q; run: %s --help", args[0], cmd.CommandPath())}
+		return usagef(cmd, "unknown argument %q", args[0])
 	}
 	return nil
 }

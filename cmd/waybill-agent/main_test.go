@@ -34,7 +34,8 @@ func TestDependencies(t *testing.T) {
 	}
 	slices.Sort(own)
 	want := []string{
-		"", "/cmd/waybill-agent", "/internal/agent", "/internal/identity", "/internal/place", "/internal/wire",
+		"", "/cmd/waybill-agent", "/internal/agent", "/internal/identity", "/internal/lockfile", "/internal/place",
+		"/internal/wire",
 	}
 	if !slices.Equal(own, want) {
 		t.Errorf("of this module it links %q, want %q", own, want)
@@ -43,6 +44,7 @@ func TestDependencies(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	t.Parallel()
+	enroll := "enroll --activation-id a --activation-code c --state-dir " + t.TempDir() + " "
 	for _, c := range []struct {
 		args string
 		code int
@@ -52,11 +54,16 @@ func TestUsage(t *testing.T) {
 		{"--help", exitOK, "WAYBILL_AGENT_STATE_DIR"},
 		{"frobnicate", exitUsage, `unknown argument "frobnicate"`},
 		{"run now", exitUsage, `unknown argument "now"`},
-		{"run --frobnicate", exitUsage, "unknown flag"},
+		{"run --help", exitOK, "3 the server does not want this machine any more"},
+		{"run --frobnicate", exitUsage, "unknown flag: --frobnicate; see waybill-agent run --help"},
+		{"--frobnicate", exitUsage, "unknown flag: --frobnicate; see waybill-agent --help"},
 		{"run --log-level loud", exitUsage, `--log-level "loud"`},
 		{"enroll", exitUsage, "--server is required"},
-		{"enroll --server https://s --activation-id a --activation-code c --tag x", exitUsage, `--tag "x" is not key=value`},
+		{"enroll --server https://s --activation-id a --activation-code c --tag x", exitUsage, `--tag "x" is not KEY=VALUE`},
 		{"enroll --server https://s --activation-id a --activation-code c --ca /no/such", exitError, "read --ca"},
+		{enroll + "--server waybill.example.com", exitUsage, `"waybill.example.com" is not one like https://`},
+		{enroll + "--server http://waybill.example.com", exitUsage, "only https is allowed beyond this machine"},
+		{enroll + "--server https://s --ca main_test.go", exitUsage, "--ca main_test.go: no certificate in PEM form"},
 		{"status --state-dir /no/such", exitError, "run: waybill-agent enroll"},
 		{"leave --state-dir /no/such", exitError, "run: waybill-agent enroll"},
 		{"version", exitOK, "dev"},

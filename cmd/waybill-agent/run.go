@@ -4,8 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"log/slog"
 
 	"github.com/spf13/cobra"
@@ -29,9 +27,11 @@ func newRunCmd() *cobra.Command {
 		Long: "run connects to the server and places what is delivered, until it gets SIGTERM or SIGINT. Then it finishes\n" +
 			"what it is placing, for ten seconds at most, and tells the server why it leaves. A second signal ends it at\n" +
 			"once; nothing is lost by that.\n\n" +
+			"Exit codes: 0 told to stop, 1 error, 2 wrong usage, 3 the server does not want this machine any more: it was\n" +
+			"deregistered, or another machine has its identity. A service manager should not restart it then.\n\n" +
 			"In the environment variable of --allow-dir, several directories are separated by " + listSeparator,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runRun(cmd.Context(), &o, cmd.ErrOrStderr()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return runRun(cmd, &o) },
 	}
 	o.addFlags(cmd.Flags())
 	return cmd
@@ -39,18 +39,18 @@ func newRunCmd() *cobra.Command {
 
 func (o *runOptions) addFlags(flags *pflag.FlagSet) {
 	addStateDir(flags, &o.stateDir)
-	flags.StringVar(&o.root, "root", "", "directory that every target directory is below (default: the system's root)")
+	flags.StringVar(&o.root, "root", "", "`DIR` that every target directory is below (default: the system's root)")
 	flags.StringArrayVar(&o.allowDirs, "allow-dir", nil,
-		"directory in and below which files may be placed; may be repeated (default: everywhere)")
-	flags.StringVar(&o.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
+		"`DIR` in and below which files may be placed; may be repeated (default: everywhere)")
+	flags.StringVar(&o.logLevel, "log-level", "info", "least `LEVEL` that is logged: debug, info, warn or error")
 }
 
-func runRun(ctx context.Context, o *runOptions, stderr io.Writer) error {
+func runRun(cmd *cobra.Command, o *runOptions) error {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
-		return usageError{fmt.Errorf("--log-level %q is not debug, info, warn or error", o.logLevel)}
+		return usagef(cmd, "--log-level %q is not debug, info, warn or error", o.logLevel)
 	}
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
 	a, err := agent.New(agent.Config{
 		StateDir:  o.stateDir,
 		Root:      o.root,
@@ -62,6 +62,7 @@ func runRun(ctx context.Context, o *runOptions, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	ctx := cmd.Context()
 	context.AfterFunc(ctx, func() { notify("STOPPING=1", log) })
 	return a.Run(ctx)
 }

@@ -126,7 +126,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	defer j.close()
-	a.clock.learn(j.now())
+	a.clock.learn(j.now(), time.Time{})
 	placer, err := place.New(place.Config{
 		Root: a.cfg.Root, AllowDirs: a.cfg.AllowDirs,
 		Trace: func(s place.Step, id string) { a.cfg.Trace(string(s), id) },

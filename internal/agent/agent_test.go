@@ -74,6 +74,39 @@ func TestServerTime(t *testing.T) {
 	}
 }
 
+// TestServerTimeSetBack has a server whose clock was years ahead. Neither an agent that stays connected nor its next
+// run takes what is sent afterwards for late.
+func TestServerTimeSetBack(t *testing.T) {
+	t.Parallel()
+	for name, restart := range map[string]bool{"connected": false, "restarted": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScripted(t)
+			s.skew = 5 * 365 * 24 * time.Hour
+			a := startAgent(s)
+			s.send(a.instance, s.deliverTo("f-1", "/", "x", "1"))
+			await[wire.Report](s, wire.OpReport, 1)
+			if restart {
+				must(t, a.end())
+			}
+			s.set(func(s *scripted) { s.skew = 0 })
+			if restart {
+				a = runAgent(s, a.state, a.instance, a.root)
+			}
+			for n, want := range []string{"2", "3"} {
+				s.send(a.instance, s.deliverTo("f-"+want, "/", "x", want))
+				rs := await[wire.Report](s, wire.OpReport, n+2)
+				if r := rs[n+1]; r.Cause != "" || r.Finished < r.Started || r.Finished > s.now() {
+					t.Errorf("report %+v, server time %d", r, s.now())
+				}
+				if got := a.content("x"); got != want {
+					t.Errorf("the file holds %q, want %q", got, want)
+				}
+			}
+		})
+	}
+}
+
 // TestPull has an agent that was away for more than one page, and pushes one more before it has caught up: the oldest
 // go first.
 func TestPull(t *testing.T) {
@@ -163,7 +196,7 @@ func TestDuplicateAndLate(t *testing.T) {
 	}
 	over := s.deliverTo("f-0", "/", "y", "content")
 	over.Deadline = s.now() - 1
-	s.push(a.instance, wire.OpDeliver, wire.Encode(over))
+	s.send(a.instance, over)
 	rs := awaitThat(s, wire.OpReport, func(rs []wire.Report) bool {
 		return slices.ContainsFunc(rs, func(r wire.Report) bool { return r.Delivery == "f-0" })
 	})

@@ -11,9 +11,10 @@ import (
 func TestClock(t *testing.T) {
 	t.Parallel()
 	type step struct {
-		wait  time.Duration
-		learn int64
-		want  int64
+		wait   time.Duration
+		learn  int64
+		within time.Duration // of a question, if it is an answer
+		want   int64
 	}
 	for name, steps := range map[string][]step{
 		"knows nothing at first":           {{wait: time.Hour, want: 0}},
@@ -27,6 +28,23 @@ func TestClock(t *testing.T) {
 		"has milliseconds, not more":       {{learn: 1000, want: 1000}, {wait: 1999 * time.Microsecond, want: 1001}},
 		"an unknown time is not learnt":    {{learn: 0, want: 0}},
 		"a wait before learning is no age": {{wait: time.Hour, learn: 1000, want: 1000}},
+		"an earlier answer sets it back": {
+			{learn: 90000, want: 90000},
+			{wait: time.Second, learn: 1000, within: time.Millisecond, want: 1000},
+			{wait: time.Second, want: 2000},
+		},
+		"an answer may have travelled as long as it took": {
+			{learn: 1000, want: 1000},
+			{wait: time.Minute, learn: 59000, within: 2 * time.Second, want: 61000},
+		},
+		"but no longer": {
+			{learn: 1000, want: 1000},
+			{wait: time.Minute, learn: 58999, within: 2 * time.Second, want: 58999},
+		},
+		"is not moved by an answer without a time": {
+			{learn: 1000, want: 1000},
+			{wait: time.Second, within: time.Millisecond, want: 2000},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -34,7 +52,11 @@ func TestClock(t *testing.T) {
 				var c clock
 				for i, s := range steps {
 					<-time.After(s.wait)
-					c.learn(s.learn)
+					var asked time.Time
+					if s.within != 0 {
+						asked = time.Now().Add(-s.within)
+					}
+					c.learn(s.learn, asked)
 					if got := c.millis(); got != s.want {
 						t.Fatalf("step %d: clock says %d, want %d", i, got, s.want)
 					}
@@ -51,7 +73,7 @@ func TestClockPassed(t *testing.T) {
 		if c.passed(1) {
 			t.Error("a deadline has passed although no time is known")
 		}
-		c.learn(1000)
+		c.learn(1000, time.Time{})
 		if !c.passed(1000) || c.passed(1001) {
 			t.Error("the deadline itself is not the first moment that is too late")
 		}

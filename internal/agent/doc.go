@@ -11,12 +11,12 @@
 // The life of a delivery here: offered by push or pull (session.take) → judged, acknowledged and queued by path
 // (executor.offer, executor.start) → recorded as taken and placed (executor.place), with an intent recorded right
 // before publication → its outcome recorded and put into the outbox (executor.finish) → reported until confirmed
-// (session.report) → a tombstone in the journal until its deadline.
+// (session.report) → a tombstone in the journal until its deadline is well over.
 //
 // # Weaknesses it must not have
 //
-// The official agent has the weaknesses W1 to W27 (reference/official-agent-protocol.md §14). For each, tests show that
-// this one does better; a test checks that they exist.
+// The official agent has the weaknesses W1 to W27 that docs/agent.md lists. For each, tests show that this one does
+// better; a test checks that they exist.
 //
 //	W1  no write in place            place.TestOverwriteIsAtomic agent.TestKilled
 //	W2  synced before reported       place.TestSynced place.TestSteps

@@ -51,9 +51,10 @@ type executor struct {
 	closed  bool
 	held    int               // bytes of content of all tasks
 	busy    map[string]bool   // deliveries taken up and without outcome
+	resumed map[string]int    // by path, what an earlier run left there and nobody has looked at yet
 	queues  map[string][]task // tasks that wait, by path and then by delivery; there is one goroutine for each key
 	outbox  map[string]*parcel
-	missed  bool          // the server has something for us that we did not take up
+	missed  bool          // the server has something that we did not take up; nothing else is before it is pulled
 	changed chan struct{} // closed at the next change of any of these
 }
 
@@ -63,6 +64,7 @@ type task struct {
 	path     string // of the final file, as far as words tell
 	bytes    int
 	suspect  bool // it was under way when the agent died
+	resumes  bool // it only finds out what became of the delivery
 	run      func(context.Context) *wire.Report
 }
 
@@ -79,6 +81,7 @@ func newExecutor(p *place.Placer, j *journal, c *clock, cfg *Config, log *slog.L
 		slots:    semaphore.NewWeighted(slots),
 		suspects: semaphore.NewWeighted(1),
 		busy:     map[string]bool{},
+		resumed:  map[string]int{},
 		queues:   map[string][]task{},
 		outbox:   map[string]*parcel{},
 		changed:  make(chan struct{}),
@@ -95,9 +98,12 @@ func (e *executor) begin(ctx context.Context) {
 			continue
 		}
 		e.busy[id] = true
+		file := path.Join(was.file.TargetDir, was.file.Name)
+		e.resumed[file]++
 		e.enqueueLocked(ctx, task{
 			delivery: id,
-			path:     path.Join(was.file.TargetDir, was.file.Name),
+			path:     file,
+			resumes:  true,
 			run:      func(ctx context.Context) *wire.Report { return e.resume(ctx, id, was) },
 		})
 	}
@@ -122,7 +128,8 @@ const (
 	accepted verdict = iota // to be acknowledged and then started
 	known                   // nothing to do: it is under way, or confirmed, or its outcome is about to be sent again
 	late                    // its deadline is over; that is its outcome now
-	refused                 // no room, or the agent is ending
+	blocked                 // an earlier run left something at its path; it is to be pulled once that is clear
+	refused                 // no room, or others are to be pulled first, or the agent is ending
 )
 
 // offer decides about d. The caller must start what is accepted.
@@ -148,11 +155,13 @@ func (e *executor) judge(d *wire.Deliver) verdict {
 		return known
 	case e.busy[d.Delivery], e.journal.isConfirmed(d.Delivery):
 		return known
-	case e.closed:
+	case e.closed, e.missed:
 		return refused
 	case e.clock.passed(d.Deadline):
 		e.busy[d.Delivery] = true
 		return late
+	case e.resumed[path.Join(d.TargetDir, d.Name)] > 0:
+		return blocked
 	case !e.roomLocked(len(d.Content)):
 		e.missed = true
 		return refused
@@ -266,8 +275,14 @@ func (e *executor) finish(t task, report *wire.Report) {
 	e.held -= t.bytes
 	if report != nil {
 		e.outbox[t.delivery] = &parcel{report: report}
-	} else {
-		e.missed = true // the server may have offered it meanwhile
+	}
+	if t.resumes {
+		if e.resumed[t.path]--; e.resumed[t.path] == 0 {
+			delete(e.resumed, t.path)
+		}
+	}
+	if t.resumes || report == nil {
+		e.missed = true // the server may have offered it meanwhile, or what was blocked by it
 	}
 	e.changedLocked()
 }
@@ -288,7 +303,7 @@ func (e *executor) place(ctx context.Context, d *wire.Deliver, started int64) *w
 	case before >= maxStarts:
 		report.Cause = string(waybill.CauseAgentBroke)
 		report.Detail = fmt.Sprintf("the agent ended %d times while working on it", before)
-		report.Finished = e.clock.millis()
+		report.Finished = e.finished(started)
 		return report
 	default:
 		e.trace(TraceTaken, d.Delivery)
@@ -328,9 +343,13 @@ func (e *executor) place(ctx context.Context, d *wire.Deliver, started int64) *w
 		report.SHA256 = nil
 		report.Cause, report.Detail = string(causeOf(err)), detail(err.Error())
 	}
-	report.Finished = e.clock.millis()
+	report.Finished = e.finished(started)
 	return report
 }
+
+// finished returns the time of an end that comes now, of what began at the server time started. It is not before that,
+// wherever the server's clock was set meanwhile.
+func (e *executor) finished(started int64) int64 { return max(started, e.clock.millis()) }
 
 // resume finds out what became of a delivery that an earlier run of the agent began. It returns nil if nothing did: the
 // server offers it again for as long as it matters.
@@ -360,7 +379,7 @@ func (e *executor) resume(ctx context.Context, id string, was entry) *wire.Repor
 	case outcome == place.Published && err == nil:
 		report.SHA256 = res.SHA256[:]
 		// Publication follows the intent at once and never after the deadline; no more is known of its time.
-		report.Finished = was.intent.at
+		report.Finished = max(was.started, was.intent.at)
 		return report
 	case outcome == place.Published:
 		report.Cause, report.Detail = string(causeOf(err)), detail(err.Error())
@@ -373,7 +392,7 @@ func (e *executor) resume(ctx context.Context, id string, was entry) *wire.Repor
 		report.Cause = string(waybill.CauseAgentBroke)
 		report.Detail = detail(fmt.Sprintf("the agent ended while it published the file, and now cannot tell: %v", err))
 	}
-	report.Finished = e.clock.millis()
+	report.Finished = e.finished(was.started)
 	return report
 }
 
@@ -421,7 +440,7 @@ func (e *executor) confirmed(delivery string) {
 	if e.outbox[delivery] == nil {
 		return
 	}
-	if err := e.journal.confirmed(delivery); err != nil {
+	if err := e.journal.confirmed(delivery, e.clock.millis()); err != nil {
 		e.log.Warn("confirmation is in memory only", "delivery_id", delivery, "err", err)
 	}
 	delete(e.outbox, delivery)

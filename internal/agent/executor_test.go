@@ -46,6 +46,14 @@ type bench struct {
 
 func newBench(t *testing.T, state, root string, trace func(event, delivery string)) *bench {
 	t.Helper()
+	b := openBench(t, state, root, trace)
+	b.begin(b.work)
+	return b
+}
+
+// openBench returns a bench that has yet to begin.
+func openBench(t *testing.T, state, root string, trace func(event, delivery string)) *bench {
+	t.Helper()
 	if trace == nil {
 		trace = func(string, string) {}
 	}
@@ -54,12 +62,11 @@ func newBench(t *testing.T, state, root string, trace func(event, delivery strin
 	j, err := openJournal(state, testLog(t))
 	must(t, err)
 	c := &clock{}
-	c.learn(testNow)
+	c.learn(testNow, time.Time{})
 	cfg := &Config{Trace: trace, Backoff: Backoff{First: time.Second, Max: time.Second}}
 	b := &bench{executor: newExecutor(placer, j, c, cfg, testLog(t)), t: t, state: state, root: root}
 	b.work, b.stopWork = context.WithCancel(context.Background())
 	t.Cleanup(b.end)
-	b.begin(b.work)
 	return b
 }
 
@@ -88,6 +95,19 @@ func (b *bench) send(d *wire.Deliver) verdict {
 		b.start(b.work, d, b.clock.millis())
 	}
 	return v
+}
+
+// pulls sends what a pull brings, which begins once something was missed.
+func (b *bench) pulls(ds ...*wire.Deliver) {
+	b.t.Helper()
+	if !b.takeMissed() {
+		b.t.Error("the server is not asked again")
+	}
+	for _, d := range ds {
+		if v := b.send(d); v == refused {
+			b.t.Errorf("%s: %v", d.Delivery, v)
+		}
+	}
 }
 
 // outcomes waits until nothing is under way and returns all outcomes, by delivery.
@@ -229,7 +249,7 @@ func TestExecutorDeadline(t *testing.T) {
 		var b *bench
 		b = newBench(t, t.TempDir(), t.TempDir(), func(event, _ string) {
 			if event == string(place.StepPublish) {
-				b.clock.learn(testNow + 2*time.Hour.Milliseconds())
+				b.clock.learn(testNow+2*time.Hour.Milliseconds(), time.Time{})
 			}
 		})
 		must(t, os.WriteFile(filepath.Join(b.root, "x"), []byte("before"), 0o600))
@@ -241,6 +261,35 @@ func TestExecutorDeadline(t *testing.T) {
 			t.Errorf("the file holds %q", got)
 		}
 	})
+	t.Run("is ahead again when the clock is set back", func(t *testing.T) {
+		t.Parallel()
+		var b *bench
+		b = newBench(t, t.TempDir(), t.TempDir(), func(event, _ string) {
+			if event == string(place.StepVerify) {
+				b.clock.learn(testNow-time.Minute.Milliseconds(), time.Now())
+			}
+		})
+		d := deliverTo("f-1", "/", "x", "content")
+		over := deliverTo("f-2", "/", "y", "content")
+		over.Deadline = testNow
+		b.send(over)
+		b.send(d)
+		all := b.outcomes()
+		if r := all["f-1"]; r == nil || r.Cause != "" || r.Started < testNow || r.Finished < r.Started {
+			t.Errorf("outcome %+v", r)
+		}
+		b.clock.learn(d.Deadline, time.Time{})
+		for id := range all {
+			b.confirmed(id)
+		}
+		b.tidy()
+		b.clock.learn(testNow-time.Minute.Milliseconds(), time.Now())
+		for _, d := range []*wire.Deliver{d, over} {
+			if v := b.send(d); v != known {
+				t.Errorf("a duplicate of %s: %v", d.Delivery, v)
+			}
+		}
+	})
 	t.Run("is known after a restart", func(t *testing.T) {
 		t.Parallel()
 		b := newBench(t, t.TempDir(), t.TempDir(), nil)
@@ -248,7 +297,7 @@ func TestExecutorDeadline(t *testing.T) {
 		b.send(d)
 		b.outcomes()
 		b.confirmed("f-1")
-		b.clock.learn(d.Deadline)
+		b.clock.learn(d.Deadline+lastDuplicate, time.Time{})
 		b.tidy()
 		b.end()
 		j := openTestJournal(t, b.state)
@@ -379,10 +428,7 @@ func TestExecutorGivesUpAfterStarts(t *testing.T) {
 	}
 	b := newBench(t, state, root, nil)
 	b.awaits("what was left is looked at", b.awaitIdle)
-	if !b.takeMissed() {
-		t.Error("the server is not asked again")
-	}
-	b.send(d)
+	b.pulls(d)
 	r := b.outcomes()["f-1"]
 	if r == nil || r.Cause != string(waybill.CauseAgentBroke) ||
 		r.Detail != "the agent ended 3 times while working on it" {
@@ -472,6 +518,46 @@ func TestExecutorEnds(t *testing.T) {
 	}
 }
 
+// TestExecutorOrderAfterDeath kills the agent at the older of two deliveries to one path. The newer one waits until the
+// older has been offered again, so the newer has the last word; other paths do not wait.
+func TestExecutorOrderAfterDeath(t *testing.T) {
+	t.Parallel()
+	for name, step := range map[string]place.Step{
+		"runs again": place.StepWrite, "had been published": place.StepVerify,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			state, root := t.TempDir(), t.TempDir()
+			first, second := deliverTo("f-1", "/dir", "x", "1"), deliverTo("f-2", "/dir/", "x", "2")
+			die(t, state, root, first, string(step))
+			b := openBench(t, state, root, nil)
+			must(t, b.slots.Acquire(t.Context(), slots)) // nothing is looked at yet
+			b.begin(b.work)
+			if v := b.send(first); v != known {
+				t.Errorf("the older one: %v", v)
+			}
+			if v := b.send(second); v != blocked {
+				t.Errorf("the newer one: %v", v)
+			}
+			if v := b.send(deliverTo("f-3", "/dir", "y", "3")); v != accepted {
+				t.Errorf("one to another path: %v", v)
+			}
+			if b.takeMissed() {
+				t.Error("the server is asked again before it helps")
+			}
+			b.slots.Release(slots)
+			b.awaits("what was left is looked at", b.awaitIdle)
+			if v := b.send(second); v != refused {
+				t.Errorf("the newer one, pushed before the older one is pulled: %v", v)
+			}
+			b.pulls(first, second)
+			if all := b.outcomes(); len(all) != 3 || b.content("dir/x") != "2" || b.takeMissed() {
+				t.Errorf("%d outcomes, the last word is %q", len(all), b.content("dir/x"))
+			}
+		})
+	}
+}
+
 // TestExecutorSuspects shows that what ran when the agent died runs one by one afterwards, so that the culprit is found
 // and the others are not.
 func TestExecutorSuspects(t *testing.T) {
@@ -498,9 +584,7 @@ func TestExecutorSuspects(t *testing.T) {
 		}
 	})
 	b.awaits("what was left is looked at", b.awaitIdle)
-	for _, id := range []string{"f-1", "f-2", "f-3"} {
-		b.send(deliverTo(id, "/", id, "x"))
-	}
+	b.pulls(deliverTo("f-1", "/", "f-1", "x"), deliverTo("f-2", "/", "f-2", "x"), deliverTo("f-3", "/", "f-3", "x"))
 	if n := len(b.outcomes()); n != 3 || most != 1 {
 		t.Errorf("%d outcomes, %d at once", n, most)
 	}
@@ -557,6 +641,9 @@ func TestExecutorResumes(t *testing.T) {
 			}
 			b := newBench(t, state, root, nil)
 			before := b.outcomes()["f-1"]
+			if !b.takeMissed() {
+				t.Error("the server is not asked for what was blocked meanwhile")
+			}
 			if v := b.send(d); v == accepted != c.runs {
 				t.Errorf("offered again: %v", v)
 			}
@@ -587,7 +674,7 @@ func die(t *testing.T, state, root string, d *wire.Deliver, step string) {
 	must(t, err)
 	j := openTestJournal(t, state)
 	c := &clock{}
-	c.learn(testNow)
+	c.learn(testNow, time.Time{})
 	e := newExecutor(placer, j, c, &Config{Trace: func(string, string) {}, Backoff: Backoff{}.withDefaults()}, testLog(t))
 	if e.offer(d) != accepted {
 		t.Fatal("not accepted")

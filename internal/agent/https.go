@@ -39,6 +39,12 @@ var (
 		"other, and cut off both; deregister the instance there, then run on each machine: waybill-agent enroll --force")
 )
 
+// What Enroll cannot be meant to work with. It has left no trace then.
+var (
+	ErrServerURL = errors.New("no URL of a server")
+	ErrNoCA      = errors.New("no certificate in PEM form")
+)
+
 // Refusal is an answer of the server that says no. It wraps ErrDeregistered or ErrQuarantined if it is one of them.
 type Refusal struct {
 	Status  int    // of HTTP
@@ -81,10 +87,10 @@ type caller struct {
 func newCaller(server, ca string, key nkeys.KeyPair, d *dialer) (*caller, error) {
 	u, err := url.Parse(server)
 	if err != nil || u.Host == "" {
-		return nil, fmt.Errorf("server %q is not a URL like https://waybill.example.com:8480", server)
+		return nil, fmt.Errorf("%w: %q is not one like https://waybill.example.com:8480", ErrServerURL, server)
 	}
 	if u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())) {
-		return nil, fmt.Errorf("server %q: only https is allowed beyond this machine", server)
+		return nil, fmt.Errorf("%w: %q: only https is allowed beyond this machine", ErrServerURL, server)
 	}
 	config, err := clientTLS(ca)
 	if err != nil {
@@ -116,7 +122,7 @@ func clientTLS(ca string) (*tls.Config, error) {
 	if ca != "" {
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM([]byte(ca)) {
-			return nil, errors.New("the CA holds no certificate in PEM form")
+			return nil, ErrNoCA
 		}
 	}
 	return c, nil

@@ -124,13 +124,14 @@ func (j *journal) outcome(r *wire.Report) error {
 	return j.add(record{Kind: recordOutcome, Delivery: r.Delivery, Report: r})
 }
 
-// confirmed records that the server has stored the outcome of a delivery, which is never to run again.
-func (j *journal) confirmed(delivery string) error {
+// confirmed records at the server time now that the server has stored the outcome of a delivery, which is never to run
+// again.
+func (j *journal) confirmed(delivery string, now int64) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	r := record{Kind: recordConfirmed, Delivery: delivery}
+	r := record{Kind: recordConfirmed, Delivery: delivery, Deadline: now}
 	if e := j.led.open[delivery]; e != nil {
-		r.Deadline = e.deadline
+		r.Deadline = max(now, e.deadline)
 	}
 	return j.addLocked(r)
 }
@@ -169,23 +170,28 @@ func (j *journal) unfinished() map[string]entry {
 	return open
 }
 
-// now returns the highest server time in the journal.
+// now returns the last server time in the journal.
 func (j *journal) now() int64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.led.now
 }
 
-// tidy forgets the confirmed deliveries whose deadline is over at server time now: a late duplicate of one is refused
-// by its deadline. It shrinks the file when it has become large, or when nothing in it matters any more.
+// lastDuplicate is for how many milliseconds after a confirmation a message that was sent before it may come: a
+// connection over which nothing comes is cut within a minute.
+const lastDuplicate = 60_000
+
+// tidy forgets the confirmed deliveries whose deadline and confirmation are over by lastDuplicate at server time now.
+// A duplicate is refused by its deadline from then on, and none is expected, which counts where the server's clock is
+// set back behind the deadline. tidy shrinks the file when it has become large, or when nothing in it matters any more.
 func (j *journal) tidy(now int64) error {
 	j.swap.Lock()
 	defer j.swap.Unlock()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.led.now = max(j.led.now, now)
+	j.led.now = now
 	for id, deadline := range j.led.confirmed {
-		if deadline <= now {
+		if deadline <= now-lastDuplicate {
 			delete(j.led.confirmed, id)
 		}
 	}

@@ -16,7 +16,7 @@ import (
 type recordKind int
 
 const (
-	recordTime      recordKind = 1 // the server time known when the file was written; first in every file
+	recordTime      recordKind = 1 // the server time known when the file was written
 	recordTaken     recordKind = 2 // work on a delivery begins
 	recordIntent    recordKind = 3 // the file is complete under its temporary name and about to be published
 	recordOutcome   recordKind = 4 // the outcome, not yet confirmed by the server
@@ -29,7 +29,7 @@ type record struct {
 	Kind     recordKind   `cbor:"1,keyasint"`
 	Delivery string       `cbor:"2,keyasint,omitempty"`
 	Now      int64        `cbor:"3,keyasint,omitempty"` // recordTime and recordIntent: server time, Unix milliseconds
-	Deadline int64        `cbor:"4,keyasint,omitempty"` // recordTaken and recordConfirmed: likewise
+	Deadline int64        `cbor:"4,keyasint,omitempty"` // recordTaken: likewise; recordConfirmed: or when, if later
 	Started  int64        `cbor:"5,keyasint,omitempty"` // recordTaken: likewise
 	Attempt  int          `cbor:"6,keyasint,omitempty"` // recordTaken: 1 for the first
 	File     *fileFacts   `cbor:"7,keyasint,omitempty"` // recordTaken
@@ -65,9 +65,9 @@ type intent struct {
 
 // ledger is the sum of the records of a journal.
 type ledger struct {
-	now       int64             // the highest server time in it
+	now       int64             // the last server time in it
 	open      map[string]*entry // by delivery
-	confirmed map[string]int64  // deadlines of the deliveries that may never run again
+	confirmed map[string]int64  // the deliveries that may never run again: deadline or confirmation, the later
 }
 
 func newLedger() ledger {
@@ -77,7 +77,9 @@ func newLedger() ledger {
 // apply is the one place that says what a record means. Records that make no sense after those before them can follow
 // from a damaged file; they change as little as they can.
 func (l *ledger) apply(r record) {
-	l.now = max(l.now, r.Now)
+	if r.Now != 0 {
+		l.now = r.Now
+	}
 	if _, over := l.confirmed[r.Delivery]; over {
 		return
 	}
@@ -115,7 +117,7 @@ func (l *ledger) entry(delivery string) *entry {
 
 // records returns the shortest sequence of records that makes this ledger.
 func (l *ledger) records() []record {
-	rs := []record{{Kind: recordTime, Now: l.now}}
+	var rs []record
 	for _, id := range slices.Sorted(maps.Keys(l.open)) {
 		e := l.open[id]
 		rs = append(rs, record{
@@ -131,7 +133,7 @@ func (l *ledger) records() []record {
 	for _, id := range slices.Sorted(maps.Keys(l.confirmed)) {
 		rs = append(rs, record{Kind: recordConfirmed, Delivery: id, Deadline: l.confirmed[id]})
 	}
-	return rs
+	return append(rs, record{Kind: recordTime, Now: l.now}) // after the older times of intents
 }
 
 // A record is framed by the length of its CBOR form and the CRC-32C of that length and form, both little-endian. The

@@ -145,6 +145,9 @@ func (s *scripted) pageLocked(data []byte) *wire.PullReply {
 	slices.SortFunc(rest, func(a, b wire.Deliver) int { return strings.Compare(a.Delivery, b.Delivery) })
 	rest = slices.DeleteFunc(rest, func(d wire.Deliver) bool { return d.Delivery <= p.After })
 	n := min(len(rest), wire.MaxPull)
+	for i := range rest {
+		rest[i].Sent = s.now()
+	}
 	return &wire.PullReply{Deliveries: rest[:n], More: n < len(rest)}
 }
 

@@ -163,7 +163,7 @@ func (s *session) serve(ctx, work context.Context) (welcomed bool, err error) {
 		pulled  = make(chan error, 1)
 		renewed = make(chan error, 1)
 
-		pushes  <-chan *nats.Msg // nil while older deliveries are pulled: they go first
+		pushes  <-chan *nats.Msg // nil until older deliveries are pulled: they go first
 		pulling bool
 		beatGap time.Duration
 		beat    = newStoppedTimer()
@@ -207,7 +207,7 @@ func (s *session) serve(ctx, work context.Context) (welcomed bool, err error) {
 			s.log.Info("connected", "server", s.conn.ConnectedUrlRedacted())
 			s.a.note(linkState{Connected: true})
 			s.a.exec.reconnected()
-			pull()
+			s.a.exec.miss() // whatever was sent while nobody listened
 			beatGap = beatInterval(w)
 			beat.Reset(jitter(beatGap))
 			s.scheduleRenewal(renew)
@@ -269,26 +269,29 @@ func (s *session) hello(ctx context.Context) (*wire.Welcome, error) {
 		Hostname: f.Hostname, MachineID: f.MachineID, IntranetIP: f.IntranetIP,
 		OSType: f.OSType, OSVersion: f.OSVersion,
 	}
-	w, err := insist[wire.Welcome](ctx, s, wire.OpHello, &hello)
+	w, asked, err := insist[wire.Welcome](ctx, s, wire.OpHello, &hello)
 	if err != nil {
 		return nil, err
 	}
-	s.a.clock.learn(w.Now)
+	s.a.clock.learn(w.Now, asked)
 	return w, nil
 }
 
-// pull takes up all that the server holds for this instance, oldest first, a page whenever there is room for one.
+// pull takes up all that the server holds for this instance, oldest first, a page whenever there is room for one. It
+// ends early where one is refused: from there on, another pull brings them in the same order.
 func (s *session) pull(ctx, work context.Context) error {
 	for after := ""; ; {
 		if err := s.a.exec.awaitRoom(ctx); err != nil {
 			return err
 		}
-		page, err := insist[wire.PullReply](ctx, s, wire.OpPull, &wire.Pull{After: after})
+		page, asked, err := insist[wire.PullReply](ctx, s, wire.OpPull, &wire.Pull{After: after})
 		if err != nil {
 			return err
 		}
 		for i := range page.Deliveries {
-			s.take(work, &page.Deliveries[i])
+			if s.take(work, &page.Deliveries[i], asked) == refused {
+				return nil
+			}
 			after = page.Deliveries[i].Delivery
 		}
 		if !page.More || len(page.Deliveries) == 0 {
@@ -304,24 +307,30 @@ func (s *session) deliver(work context.Context, m *nats.Msg) {
 		s.log.Warn("message is ignored", "op", wire.OpDeliver, "err", err)
 		return
 	}
-	s.take(work, &d)
+	s.take(work, &d, time.Time{})
 }
 
-// take takes up d unless it is known already. It may be called from several goroutines.
-func (s *session) take(work context.Context, d *wire.Deliver) {
+// take takes up d unless it is known already. asked is when the agent pulled it, and zero if it was pushed. take may be
+// called from several goroutines.
+func (s *session) take(work context.Context, d *wire.Deliver, asked time.Time) verdict {
 	if err := checkDeliver(d); err != nil {
 		s.log.Warn("message is ignored", "op", wire.OpDeliver, "err", err)
-		return
+		return known
 	}
-	s.a.clock.learn(d.Sent)
-	if s.a.exec.offer(d) != accepted {
-		return
+	s.a.clock.learn(d.Sent, asked)
+	if asked.IsZero() && s.a.clock.passed(d.Deadline) {
+		s.a.exec.miss() // it may be the estimate that is wrong: the answer to a pull tells
+		return refused
+	}
+	if v := s.a.exec.offer(d); v != accepted {
+		return v
 	}
 	started := s.a.clock.millis()
 	s.a.cfg.Trace(TraceAccepted, d.Delivery)
 	s.publish(wire.OpAck, &wire.Ack{Delivery: d.Delivery, Started: started})
 	s.a.cfg.Trace(TraceAcked, d.Delivery)
 	s.a.exec.start(work, d, started)
+	return accepted
 }
 
 // controlled handles a Probe or a Confirm.
@@ -335,7 +344,7 @@ func (s *session) controlled(m *nats.Msg) {
 			s.log.Warn("message is ignored", "op", confirmInbox, "err", err)
 			return
 		}
-		s.a.clock.learn(c.Now)
+		s.a.clock.learn(c.Now, time.Time{})
 		s.a.exec.confirmed(delivery)
 		return
 	}
@@ -385,20 +394,21 @@ func (s *session) publish(op string, m any) {
 	}
 }
 
-// insist asks until an answer comes that can be read, or ctx ends.
-func insist[T any](ctx context.Context, s *session, op string, m any) (*T, error) {
+// insist asks until an answer comes that can be read, or ctx ends. It also returns when the question was asked.
+func insist[T any](ctx context.Context, s *session, op string, m any) (_ *T, asked time.Time, _ error) {
 	body := wire.Encode(m)
 	for failures := 0; ; failures++ {
+		asked = time.Now()
 		reply, err := ask[T](ctx, s, op, body)
 		if err == nil {
-			return reply, nil
+			return reply, asked, nil
 		}
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return nil, asked, ctx.Err()
 		}
 		s.log.Warn("the server does not answer", "op", op, "err", err)
 		if err := s.a.cfg.Backoff.wait(ctx, failures); err != nil {
-			return nil, err
+			return nil, asked, err
 		}
 	}
 }
