@@ -5,6 +5,7 @@ package bus_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
@@ -17,6 +18,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -550,8 +552,94 @@ func TestOpenFails(t *testing.T) {
 			if text := err.Error(); strings.HasSuffix(text, "%!w(<nil>)") {
 				t.Errorf("says only %q", text)
 			}
+			if name != "address in use" {
+				return
+			}
+			if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), cfg.Listen) {
+				t.Errorf("%v: want the address, and that it is in use", err)
+			}
 		})
 	}
+}
+
+func TestAgentMaySendLess(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b := w.open(t, nil)
+	echo(t, b)
+	a := w.connect(t, b.Addr().String(), "mi-a")
+	if err := a.ask(strings.Repeat("x", 64<<10)); err != nil {
+		t.Errorf("64 KiB: %v", err)
+	}
+	// The bus has told its client so.
+	err := a.conn.Publish(wire.ToServer("mi-a", wire.OpReport), make([]byte, 64<<10+1))
+	if !errors.Is(err, nats.ErrMaxPayload) {
+		t.Errorf("one byte more: %v", err)
+	}
+}
+
+// warningLog counts warnings and keeps the last one's number of those it stands for.
+type warningLog struct {
+	slog.Handler
+
+	mu         sync.Mutex
+	warnings   int
+	suppressed int64
+}
+
+func (l *warningLog) Handle(_ context.Context, r slog.Record) error {
+	if r.Level < slog.LevelWarn {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.warnings++
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "suppressed" {
+			l.suppressed += a.Value.Int64()
+		}
+		return true
+	})
+	return nil
+}
+
+func (l *warningLog) seen() (warnings int, suppressed int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.warnings, l.suppressed
+}
+
+func TestStrangersDoNotFloodTheLog(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	log := &warningLog{Handler: slog.NewTextHandler(t.Output(), nil)}
+	b, err := bus.Open(bus.Config{Listen: "127.0.0.1:0", TLS: w.serverTLS(t)}, w.op, slog.New(log))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	start := time.Now()
+	stranger := tls.Dialer{Config: &tls.Config{RootCAs: newWorld(t).ca.Pool(), MinVersion: tls.VersionTLS12}}
+	handshake := func() {
+		conn, err := stranger.DialContext(t.Context(), "tcp", b.Addr().String())
+		if err == nil {
+			conn.Close()
+			t.Fatal("connected")
+		}
+	}
+	for range 200 {
+		handshake()
+	}
+	eventually(t, "the first warnings", func() bool { n, _ := log.seen(); return n >= 10 })
+	n, _ := log.seen()
+	if most := 11 + int(time.Since(start)/time.Second); n > most {
+		t.Errorf("%d warnings, want at most %d", n, most)
+	}
+	eventually(t, "a warning that tells of the others", func() bool {
+		handshake()
+		_, suppressed := log.seen()
+		return suppressed >= 100
+	})
 }
 
 // Not parallel: it counts the goroutines of the process.

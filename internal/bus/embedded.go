@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 
+	"github.com/openwaybill/waybill/internal/telemetry"
 	"github.com/openwaybill/waybill/internal/wire"
 )
 
@@ -63,11 +64,19 @@ func (b *Bus) startEmbedded() error {
 	if err := b.trustOperator(opts); err != nil {
 		return err
 	}
+	// The server would say why it cannot listen in words only.
+	listener, err := net.Listen("tcp", b.cfg.Listen)
+	if err != nil {
+		return err
+	}
+	if err := listener.Close(); err != nil {
+		return err
+	}
 	srv, err := server.NewServer(opts)
 	if err != nil {
 		return err
 	}
-	log := &serverLog{log: b.log}
+	log := newServerLog(b.log)
 	srv.SetLoggerV2(log, false, false, false)
 	srv.Start()
 	if srv.Addr() == nil {
@@ -101,13 +110,20 @@ func (b *Bus) trustOperator(opts *server.Options) error {
 }
 
 // serverLog gives the log of the embedded server to ours. What it calls an error is mostly a stranger's bad handshake,
-// so it is a warning here. What it calls fatal is why Open fails.
+// so it is a warning here, of which a few are logged and then one in each interval. What it calls fatal is why Open
+// fails.
 type serverLog struct {
 	log     *slog.Logger
 	started atomic.Bool // until then it warns of settings that are meant
 
+	warnings *telemetry.Warnings
+
 	mu    sync.Mutex
 	fatal error
+}
+
+func newServerLog(log *slog.Logger) *serverLog {
+	return &serverLog{log: log, warnings: telemetry.NewWarnings()}
 }
 
 func (l *serverLog) Tracef(format string, v ...any)  { l.debug(format, v...) }
@@ -131,7 +147,7 @@ func (l *serverLog) warn(format string, v ...any) {
 		l.debug(format, v...)
 		return
 	}
-	l.log.Warn("nats", "text", fmt.Sprintf(format, v...))
+	l.warnings.Log(l.log, "nats", "text", fmt.Sprintf(format, v...))
 }
 
 // err returns what kept the server from starting.

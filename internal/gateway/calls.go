@@ -19,6 +19,7 @@ import (
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/control"
 	"github.com/openwaybill/waybill/internal/identity"
+	"github.com/openwaybill/waybill/internal/telemetry"
 	"github.com/openwaybill/waybill/internal/wire"
 )
 
@@ -71,6 +72,7 @@ func (g *Gateway) Handler() http.Handler {
 
 // frame is what all calls have in common: it reads the body, checks the proof, answers, logs and counts.
 func (g *Gateway) frame(op string, h func(context.Context, *call) (any, error)) http.Handler {
+	refusals := telemetry.NewWarnings()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &call{from: remoteAddr(r), host: hostOf(r), now: g.service.Now()}
 		reply, err := g.answer(w, r, c, h)
@@ -94,7 +96,7 @@ func (g *Gateway) frame(op string, h func(context.Context, *call) (any, error)) 
 			log.Error("agent call failed", "err", err)
 		} else {
 			g.count(op, resultRefused)
-			log.Warn("agent call refused", "err", err)
+			refusals.Log(log, "agent call refused", "err", err)
 		}
 		if e, ok := errors.AsType[*waybill.Error](err); ok {
 			refusal.Message = e.Message
@@ -120,8 +122,8 @@ func (g *Gateway) answer(
 	return h(r.Context(), c)
 }
 
-// refuseReplay must come before whatever a call changes. It comes after what shows that the caller is one of ours, so
-// that strangers cannot fill the store with nonces.
+// refuseReplay must come before whatever a call changes. It comes after what shows that the caller is one of ours or,
+// for enrolments, may still fail: strangers cannot fill the store with nonces.
 func (g *Gateway) refuseReplay(ctx context.Context, c *call) error {
 	fresh, err := g.service.UseAgentNonce(ctx, c.key, c.nonce, c.now.Add(2*proofWindow))
 	if err == nil && !fresh {
@@ -146,9 +148,13 @@ func (g *Gateway) enroll(ctx context.Context, c *call) (any, error) {
 	if req.PublicKey != c.key {
 		return nil, waybill.Errorf(waybill.ProofInvalid, "the request is signed by another key than it names")
 	}
-	if c.retryAfter = g.failures.wait(c.from, c.now); c.retryAfter > 0 {
+	end, wait := g.failures.begin(ctx, c.from, c.now)
+	if wait > 0 {
+		c.retryAfter = wait
 		return nil, waybill.Errorf(codeTooMany, "too many failed attempts from %s; wait a little", c.from)
 	}
+	refused := false
+	defer func() { end(refused) }()
 	if err := g.refuseReplay(ctx, c); err != nil {
 		return nil, err
 	}
@@ -157,9 +163,7 @@ func (g *Gateway) enroll(ctx context.Context, c *call) (any, error) {
 		Name: req.Name, Tags: tags(req.Tags), Facts: facts, From: c.from,
 	})
 	if err != nil {
-		if waybill.CodeOf(err) == waybill.EnrolRefused {
-			g.failures.add(c.from, c.now)
-		}
+		refused = waybill.CodeOf(err) == waybill.EnrolRefused
 		return nil, err
 	}
 	token, err := g.token(i.ID, c)

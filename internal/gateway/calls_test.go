@@ -4,6 +4,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -389,6 +391,100 @@ func TestGuessingIsSlowed(t *testing.T) {
 	}
 }
 
+// Attempts at the same moment: no more guesses get through than one after the other, and the right code always does.
+func TestEnrolmentsAtOnce(t *testing.T) {
+	t.Parallel()
+	const attempts = 250
+	for _, tt := range []struct {
+		name, code string
+		want       map[int]int // answers by status
+		nonces     int
+	}{
+		{"guesses", "a-hz-guess", map[int]int{403: failureBurst, 429: attempts - failureBurst}, failureBurst},
+		{"a fleet", "a-hz-right", map[int]int{200: attempts}, attempts},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, Config{AgentPort: 8422}, nil, newOperator(t))
+				r.fleet.gate = make(chan struct{})
+				statuses := make(chan int, attempts)
+				for range attempts {
+					kp, key := newKey(t)
+					body := enrollBody(t, wire.EnrollRequest{ActivationID: "ACT-1", ActivationCode: tt.code, PublicKey: key})
+					go func() { statuses <- r.send(t, kp, request{path: wire.PathEnroll, body: body}).Code }()
+				}
+				synctest.Wait()
+				if n := len(r.fleet.requests); n != failureBurst {
+					t.Errorf("%d attempts at once, want %d", n, failureBurst)
+				}
+				close(r.fleet.gate)
+				got := map[int]int{}
+				for range attempts {
+					got[<-statuses]++
+				}
+				if diff := cmp.Diff(tt.want, got); diff != "" {
+					t.Error(diff)
+				}
+				if n := len(r.fleet.nonces); n != tt.nonces {
+					t.Errorf("%d nonces stored, want %d", n, tt.nonces)
+				}
+			})
+		})
+	}
+}
+
+func TestEnrolmentThatIsGivenUpWaitsNoLonger(t *testing.T) {
+	t.Parallel()
+	var f failures
+	now, addr := time.Unix(1_795_434_318, 0), netip.MustParseAddr("192.0.2.1")
+	for range failureBurst {
+		if end, _ := f.begin(t.Context(), addr, now); end == nil {
+			t.Fatal("refused")
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if end, wait := f.begin(ctx, addr, now); end != nil || wait != failureInterval {
+		t.Errorf("may begin: %v, must wait %v", end != nil, wait)
+	}
+}
+
+func TestRefusalsDoNotFloodTheLog(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Config{AgentPort: 8422}, nil, newOperator(t))
+		kp, _ := newKey(t)
+		h := r.Handler()
+		refuse := func() { h.ServeHTTP(httptest.NewRecorder(), r.sign(t, kp, request{path: wire.PathRenew})) }
+		const calls, few = 200, 10 // as telemetry.Warnings has it
+		for range calls {
+			refuse()
+		}
+		if n := strings.Count(r.log.String(), "agent call refused"); n != few {
+			t.Errorf("%d refusals logged, want %d", n, few)
+		}
+		if n := r.counted(t, "renew", resultRefused); n != calls {
+			t.Errorf("%d refusals counted, want %d", n, calls)
+		}
+		<-time.After(time.Second)
+		refuse()
+		if want := fmt.Sprintf("suppressed=%d\n", calls-few); !strings.Contains(r.log.String(), want) {
+			t.Errorf("the log does not say %q", want)
+		}
+	})
+}
+
+// fail makes a failed attempt.
+func (f *failures) fail(t *testing.T, addr netip.Addr, now time.Time) {
+	t.Helper()
+	end, wait := f.begin(t.Context(), addr, now)
+	if end == nil {
+		t.Fatalf("%s must wait %v", addr, wait)
+	}
+	end(true)
+}
+
 func TestFailuresAreBounded(t *testing.T) {
 	t.Parallel()
 	var f failures
@@ -396,13 +492,13 @@ func TestFailuresAreBounded(t *testing.T) {
 	addr := netip.MustParseAddr("10.0.0.0")
 	for range maxAddresses + 100 {
 		addr = addr.Next()
-		f.add(addr, now)
+		f.fail(t, addr, now)
 	}
 	if len(f.by) != maxAddresses {
 		t.Errorf("%d addresses remembered, want %d", len(f.by), maxAddresses)
 	}
 	now = now.Add(time.Hour) // all are forgiven
-	f.add(addr.Next(), now)
+	f.fail(t, addr.Next(), now)
 	if len(f.by) != 1 {
 		t.Errorf("%d addresses remembered, want 1", len(f.by))
 	}
@@ -425,18 +521,17 @@ func TestFailuresOfOneSite(t *testing.T) {
 			t.Parallel()
 			var f failures
 			for range failureBurst {
-				f.add(netip.MustParseAddr(tt.a), now)
+				f.fail(t, netip.MustParseAddr(tt.a), now)
 			}
-			if got := f.wait(netip.MustParseAddr(tt.b), now) > 0; got != tt.same {
-				t.Errorf("must wait: %v, want %v", got, tt.same)
+			end, wait := f.begin(t.Context(), netip.MustParseAddr(tt.b), now)
+			if (wait > 0) != tt.same || (end == nil) != tt.same {
+				t.Errorf("must wait %v, want it: %v", wait, tt.same)
 			}
 		})
 	}
 	var f failures
-	f.add(netip.Addr{}, now) // no address: still counted, not a crash
-	if f.wait(netip.Addr{}, now) != 0 {
-		t.Error("one failure makes wait")
-	}
+	f.fail(t, netip.Addr{}, now) // no address: still counted, not a crash
+	f.fail(t, netip.Addr{}, now)
 }
 
 func TestAddressesOfTheBus(t *testing.T) {

@@ -3,6 +3,7 @@
 package gateway
 
 import (
+	"context"
 	"net/netip"
 	"sync"
 	"time"
@@ -14,60 +15,95 @@ import (
 const (
 	failureBurst    = 10
 	failureInterval = 10 * time.Second
-	maxAddresses    = 10_000 // remembered; the memory is a megabyte or two
+	maxAddresses    = 10_000 // remembered; the memory is a few megabytes
 )
 
 // failures slows down whoever guesses activation codes. The zero value is ready.
 type failures struct {
 	mu sync.Mutex
-	by map[netip.Prefix]*rate.Limiter
+	by map[netip.Prefix]*attempts
 }
 
-// wait returns how long addr must wait before it may try again, zero if not at all. Machines that enrol rightly behind
-// one address never wait.
-func (f *failures) wait(addr netip.Addr, now time.Time) time.Duration {
+// attempts are those of one site.
+type attempts struct {
+	failures *rate.Limiter
+	open     int           // begun and not yet ended
+	ended    chan struct{} // closed when one ends
+}
+
+// begin lets addr try a code, unless it has failed too often: then it returns how long addr must wait, and no end.
+// Otherwise the caller must call end once, with whether the code was wrong.
+//
+// Attempts count as failures until they end, so that many at once do not get past the limit; but those that then find
+// no place wait here until others end. So machines that enrol rightly behind one address are never refused.
+func (f *failures) begin(
+	ctx context.Context, addr netip.Addr, now time.Time,
+) (end func(failed bool), wait time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	l := f.by[site(addr)]
-	if l == nil {
-		return 0
+	for {
+		a := f.attemptsLocked(site(addr), now)
+		left := a.failures.TokensAt(now)
+		if left >= float64(a.open+1) {
+			a.open++
+			return func(failed bool) { f.end(a, failed, now) }, 0
+		}
+		if left < 1 {
+			return nil, time.Duration((1 - left) * float64(failureInterval))
+		}
+		ended := a.ended
+		f.mu.Unlock()
+		select {
+		case <-ended:
+		case <-ctx.Done():
+		}
+		f.mu.Lock()
+		if ctx.Err() != nil {
+			return nil, failureInterval
+		}
 	}
-	missing := 1 - l.TokensAt(now)
-	return time.Duration(max(0, missing) * float64(failureInterval))
 }
 
-// add notes a failure of addr.
-func (f *failures) add(addr netip.Addr, now time.Time) {
+func (f *failures) end(a *attempts, failed bool, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	l := f.by[site(addr)]
-	if l == nil {
+	if failed {
+		a.failures.AllowN(now, 1)
+	}
+	a.open--
+	close(a.ended)
+	a.ended = make(chan struct{})
+}
+
+func (f *failures) attemptsLocked(s netip.Prefix, now time.Time) *attempts {
+	a := f.by[s]
+	if a == nil {
 		f.makeRoomLocked(now)
-		l = rate.NewLimiter(rate.Every(failureInterval), failureBurst)
-		f.by[site(addr)] = l
+		a = &attempts{failures: rate.NewLimiter(rate.Every(failureInterval), failureBurst), ended: make(chan struct{})}
+		f.by[s] = a
 	}
-	l.AllowN(now, 1)
+	return a
 }
 
-// makeRoomLocked forgets addresses until there is room for one more: those whose failures are long past, or, if there
-// are none, any one.
+// makeRoomLocked forgets sites until there is room for one more: those whose failures are long past, or, if there are
+// none, any one.
 func (f *failures) makeRoomLocked(now time.Time) {
 	if f.by == nil {
-		f.by = map[netip.Prefix]*rate.Limiter{}
+		f.by = map[netip.Prefix]*attempts{}
 	}
 	if len(f.by) < maxAddresses {
 		return
 	}
-	for addr, l := range f.by {
-		if l.TokensAt(now) >= failureBurst {
-			delete(f.by, addr)
+	for s, a := range f.by {
+		if a.open == 0 && a.failures.TokensAt(now) >= failureBurst {
+			delete(f.by, s)
 		}
 	}
-	for addr := range f.by {
+	for s := range f.by {
 		if len(f.by) < maxAddresses {
 			return
 		}
-		delete(f.by, addr)
+		delete(f.by, s)
 	}
 }
 

@@ -91,7 +91,7 @@ const (
 	resultRefused   = "refused"   // understood, and answered with no
 	resultMalformed = "malformed" // not understood
 	resultFailed    = "failed"    // for a reason of our own
-	resultDropped   = "dropped"   // a hint that came while too many were being handled
+	resultDropped   = "dropped"   // came while its sender, or all together, had too many being handled
 )
 
 func (g *Gateway) count(op, result string) { g.messages.WithLabelValues(op, result).Inc() }

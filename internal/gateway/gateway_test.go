@@ -43,6 +43,7 @@ type fleet struct {
 	requests []control.EnrollRequest
 	left     []waybill.InstanceID
 
+	gate  chan struct{} // if not nil, no enrolment ends before it is closed
 	heard chan heard
 	do    func(context.Context, heard) error // what a message meets; nil: success
 }
@@ -68,8 +69,13 @@ func (f *fleet) advance(d time.Duration) {
 
 func (f *fleet) Enroll(_ context.Context, req control.EnrollRequest) (waybill.Instance, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.requests = append(f.requests, req)
+	f.mu.Unlock()
+	if f.gate != nil {
+		<-f.gate
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	switch {
 	case req.Code != f.code:
 		return waybill.Instance{}, waybill.Errorf(waybill.EnrolRefused, "the activation ID or the code is wrong")

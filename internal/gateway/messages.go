@@ -25,29 +25,34 @@ const (
 // errMalformed marks a message that is not what its subject says.
 var errMalformed = errors.New("malformed message")
 
-// route says how the messages of one kind are handled, each on a goroutine of its own, width of them at once.
+// route says how the messages of one kind are handled: width of them at once, and share of them for one instance.
 //
-// When that many are being handled, a hint is dropped: the next one of its kind makes up for it. A request waits in the
-// bus, whose queue is bounded too; beyond that it is lost, and its agent repeats it. So nothing here grows without
-// bound, and nothing is lost that someone would miss.
+// When that many are being handled, a hint is dropped: the next one of its kind makes up for it. A request waits in a
+// line whose length is bounded; beyond that it is lost, and its agent repeats it. So nothing here grows without bound,
+// and nothing is lost that someone would miss.
 type route struct {
 	op     string
 	width  int
+	share  int
 	hint   bool
 	handle func(ctx context.Context, id waybill.InstanceID, data []byte) (answer any, err error)
 }
 
 // routes lists every kind of message. Whole fleets report and acknowledge at the same moment, and control writes those
 // who wait together in one transaction, so these are wide; each pull may hold wire.MaxPullBytes, so these are few.
+//
+// An agent asks for one thing of a kind at a time, and again only when it was answered or has given up waiting; of
+// deliveries it may tell as many as it can hold at once. The answers to a probe have room for more, because two agents
+// that share one identity answer in the same moment, and both must be heard.
 func (g *Gateway) routes() []route {
 	return []route{
-		{op: wire.OpHello, width: 1024, handle: on(g.hello)},
-		{op: wire.OpBye, width: 1024, handle: on(g.bye)},
-		{op: wire.OpPull, width: 64, handle: on(g.pull)},
-		{op: wire.OpReport, width: 16 << 10, handle: on(g.report)},
-		{op: wire.OpAck, width: 16 << 10, hint: true, handle: on(g.ack)},
-		{op: wire.OpBeat, width: 4096, hint: true, handle: on(g.beat)},
-		{op: wire.OpAlive, width: 256, hint: true, handle: on(g.alive)},
+		{op: wire.OpHello, width: 1024, share: 1, handle: on(g.hello)},
+		{op: wire.OpBye, width: 1024, share: 1, handle: on(g.bye)},
+		{op: wire.OpPull, width: 64, share: 1, handle: on(g.pull)},
+		{op: wire.OpReport, width: 16 << 10, share: wire.MaxOpen, handle: on(g.report)},
+		{op: wire.OpAck, width: 16 << 10, share: wire.MaxOpen, hint: true, handle: on(g.ack)},
+		{op: wire.OpBeat, width: 4096, share: 1, hint: true, handle: on(g.beat)},
+		{op: wire.OpAlive, width: 256, share: 8, hint: true, handle: on(g.alive)},
 	}
 }
 
@@ -82,57 +87,39 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 // serve begins to handle the messages of a route. stop returns when no message is being handled any more.
 func (g *Gateway) serve(ctx context.Context, r route) (stop func(), err error) {
-	slots := make(chan struct{}, r.width) // holds one token for each message being handled
-	over := make(chan struct{})
+	l := newLine(r, func(m message) func() { return g.message(ctx, r, m) })
+	dropped := g.messages.WithLabelValues(r.op, resultDropped) // whoever floods us is to cost as little as possible
 	unsubscribe, err := g.bus.Serve(wire.AllToServer(r.op), queue, func(subject, reply string, data []byte) {
-		select {
-		case slots <- struct{}{}:
-		default:
-			if r.hint {
-				g.count(r.op, resultDropped)
-				return
-			}
-			select {
-			case slots <- struct{}{}:
-			case <-over:
-				return
-			}
+		instance, _, ok := wire.InstanceOf(subject)
+		switch {
+		case !ok || reply != "" && !wire.OwnsReply(instance, reply):
+			g.count(r.op, resultMalformed)
+			g.log.Debug("agent message with foreign subject", "op", r.op, "subject", subject, "reply", reply)
+		case !l.take(message{instance: instance, reply: reply, data: data}):
+			dropped.Inc()
 		}
-		go func() {
-			defer func() { <-slots }()
-			g.message(ctx, r, subject, reply, data)
-		}()
 	})
 	if err != nil {
 		return nil, err
 	}
 	return func() {
 		unsubscribe()
-		close(over)
-		for range r.width { // with every slot taken here, none is taken by a message
-			slots <- struct{}{}
-		}
+		l.close()
 	}, nil
 }
 
-// message handles one message and answers it if an answer is due.
-func (g *Gateway) message(ctx context.Context, r route, subject, reply string, data []byte) {
+// message handles one message and returns what answers it, nil if no answer is due.
+func (g *Gateway) message(ctx context.Context, r route, m message) (send func()) {
 	ctx, cancel := context.WithTimeout(ctx, handleTimeout)
 	defer cancel()
-	instance, _, ok := wire.InstanceOf(subject)
-	log := g.log.With("op", r.op, "instance_id", instance)
+	log := g.log.With("op", r.op, "instance_id", m.instance)
 	defer func() {
 		if p := recover(); p != nil {
 			g.count(r.op, resultFailed)
 			log.Error("agent message panicked", "panic", p, "stack", string(debug.Stack()))
 		}
 	}()
-	if !ok || reply != "" && !wire.OwnsReply(instance, reply) {
-		g.count(r.op, resultMalformed)
-		log.Debug("agent message with foreign subject", "subject", subject, "reply", reply)
-		return
-	}
-	answer, err := r.handle(ctx, waybill.InstanceID(instance), data)
+	answer, err := r.handle(ctx, waybill.InstanceID(m.instance), m.data)
 	switch code := waybill.CodeOf(err); {
 	case err == nil:
 		g.count(r.op, resultOK)
@@ -146,11 +133,14 @@ func (g *Gateway) message(ctx context.Context, r route, subject, reply string, d
 		g.count(r.op, resultRefused)
 		log.Debug("agent message refused", "err", err)
 	}
-	if answer == nil || reply == "" {
-		return
+	if answer == nil || m.reply == "" {
+		return nil
 	}
-	if err := g.bus.Publish(reply, wire.Encode(answer)); err != nil {
-		log.Warn("agent not answered", "err", err)
+	body := wire.Encode(answer)
+	return func() {
+		if err := g.bus.Publish(m.reply, body); err != nil {
+			log.Warn("agent not answered", "err", err)
+		}
 	}
 }
 

@@ -358,7 +358,7 @@ func TestPanicEndsOneMessageOnly(t *testing.T) {
 // A whole fleet reports at once: control gets all of them together, so that it can write them together.
 func TestReportsAreHandledTogether(t *testing.T) {
 	t.Parallel()
-	const agents, each = 20, 500
+	const agents, each = 40, wire.MaxOpen
 	l := goLive(t)
 	var waiting sync.WaitGroup
 	waiting.Add(agents * each)
@@ -392,69 +392,88 @@ func TestReportsAreHandledTogether(t *testing.T) {
 	}
 }
 
-func TestHintsAreDroppedWhenTooMany(t *testing.T) {
+// One agent that asks without end, and is kept waiting, takes nobody's place.
+func TestFloodOfOneLocksOutNobody(t *testing.T) {
 	t.Parallel()
-	l := goLive(t)
-	release := make(chan struct{})
-	l.fleet.do = func(context.Context, heard) error { <-release; return nil }
-	l.run(t)
-	conn := l.connect(t, "mi-hz1")
-	width := 0
-	for _, r := range l.routes() {
-		if r.op == wire.OpBeat {
-			width = r.width
-		}
-	}
-	const above = 100
-	beat := wire.Encode(&wire.Beat{Session: "s"})
-	for range width + above {
-		if err := conn.Publish(wire.ToServer("mi-hz1", wire.OpBeat), beat); err != nil {
-			t.Fatal(err)
-		}
-	}
-	eventually(t, "those above the bound to be dropped", func() bool {
-		return l.counted(t, wire.OpBeat, resultDropped) == above
-	})
-	close(release)
-	eventually(t, "the others to be handled", func() bool { return l.counted(t, wire.OpBeat, resultOK) == width })
-}
-
-func TestRequestsWaitWhenTooMany(t *testing.T) {
-	t.Parallel()
-	l := goLive(t)
-	release := make(chan struct{})
-	var now, most atomic.Int64
-	l.fleet.do = func(context.Context, heard) error {
-		n := now.Add(1)
-		defer now.Add(-1)
-		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
-		}
-		<-release
-		return nil
-	}
-	l.run(t)
-	conn := l.connect(t, "mi-hz1")
-	width := int64(0)
-	for _, r := range l.routes() {
-		if r.op == wire.OpPull {
-			width = int64(r.width)
-		}
-	}
-	var wg sync.WaitGroup
-	for range 3 * width {
-		wg.Go(func() {
-			_, err := conn.Request(wire.ToServer("mi-hz1", wire.OpPull), wire.Encode(&wire.Pull{}), patience)
-			if err != nil {
-				t.Error(err)
+	const requestTimeout = 5 * time.Second // an agent's
+	for op, m := range map[string]any{
+		wire.OpHello: &wire.Hello{Session: "s", Capability: wire.Capability}, wire.OpReport: &wire.Report{Delivery: "f-1"},
+	} {
+		t.Run(op, func(t *testing.T) {
+			t.Parallel()
+			l := goLive(t)
+			var share int64
+			for _, r := range l.routes() {
+				if r.op == op {
+					share = int64(r.share)
+				}
+			}
+			release := make(chan struct{})
+			var stuck atomic.Int64
+			l.fleet.do = func(_ context.Context, h heard) error {
+				if h.ID == "mi-villain" {
+					stuck.Add(1)
+					<-release
+				}
+				return nil
+			}
+			l.run(t)
+			villain, victim := l.connect(t, "mi-villain"), l.connect(t, "mi-victim")
+			over := make(chan struct{})
+			var flood sync.WaitGroup
+			defer flood.Wait()
+			defer close(release)
+			defer close(over)
+			flood.Go(func() {
+				body := wire.Encode(m)
+				for {
+					select {
+					case <-over:
+						return
+					default:
+					}
+					var errs []error
+					for range 1000 {
+						errs = append(errs, villain.Publish(wire.ToServer("mi-villain", op), body))
+					}
+					if err := errors.Join(append(errs, villain.Flush())...); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+			eventually(t, "the flood", func() bool { return l.counted(t, op, resultDropped) > 5000 })
+			for range 3 {
+				if _, err := victim.Request(wire.ToServer("mi-victim", op), wire.Encode(m), requestTimeout); err != nil {
+					t.Errorf("the victim: %v", err)
+				}
+			}
+			if n := stuck.Load(); n != share {
+				t.Errorf("%d of the villain's messages were being handled, want %d", n, share)
 			}
 		})
 	}
-	eventually(t, "as many as may to be handled", func() bool { return now.Load() == width })
-	close(release)
-	wg.Wait()
-	if most.Load() > width {
-		t.Errorf("%d pulls at once, want at most %d", most.Load(), width)
+}
+
+// Two agents that share one identity answer a probe in the same moment: only both answers show that there are two.
+func TestBothAnswersToAProbeAreHeard(t *testing.T) {
+	t.Parallel()
+	l := goLive(t)
+	var both sync.WaitGroup
+	both.Add(2)
+	l.fleet.do = func(context.Context, heard) error {
+		both.Done()
+		both.Wait()
+		return nil
 	}
+	l.run(t)
+	for _, session := range []string{"s-1", "s-2"} {
+		alive := wire.Encode(&wire.Alive{Session: session, Nonce: "n"})
+		if err := l.connect(t, "mi-a").Publish(wire.ToServer("mi-a", wire.OpAlive), alive); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "both answers", func() bool { return l.counted(t, wire.OpAlive, resultOK) == 2 })
 }
 
 func TestRunFinishesWhatItHas(t *testing.T) {

@@ -19,6 +19,11 @@ import (
 // maxAgentSubscriptions bounds what one agent can make the bus remember. An agent needs its messages and one inbox.
 const maxAgentSubscriptions = 64
 
+// maxAgentMessage is how many bytes an agent may send at once. Its largest message is a wire.Beat of wire.MaxOpen IDs,
+// a quarter of this; only the server needs wire.MaxMessage, for the files. The less one agent may send, the less room it
+// can take from others where messages wait.
+const maxAgentMessage = 64 << 10
+
 // Operator is the key material of the bus in NATS operator mode: the operator, its system account, and the account all
 // agents and servers are users of, with the key that signs them (design §6). It may be used by several goroutines.
 //
@@ -139,7 +144,7 @@ func (o *Operator) AgentJWT(id waybill.InstanceID, publicKey string, ttl time.Du
 	c.Pub.Allow.Add(wire.ServerSubjects(string(id)))
 	c.Sub.Allow.Add(wire.AgentSubjects(string(id)))
 	c.Limits.Subs = maxAgentSubscriptions
-	c.Limits.Payload = wire.MaxMessage
+	c.Limits.Payload = maxAgentMessage
 	c.AllowedConnectionTypes.Add(jwt.ConnectionTypeStandard)
 	return c.Encode(o.signer)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/identity"
+	"github.com/openwaybill/waybill/internal/wire"
 )
 
 func newOperator(t *testing.T) *identity.Operator {
@@ -103,6 +104,14 @@ func TestAgentJWT(t *testing.T) {
 	got := granted{c.Subject, c.Name, c.IssuerAccount, c.Expires, c.Permissions, c.BearerToken}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+	open := make([]string, wire.MaxOpen)
+	for i := range open {
+		open[i] = strings.Repeat("f", 64)
+	}
+	largest := int64(len(wire.Encode(&wire.Beat{Session: strings.Repeat("s", 64), Open: open})))
+	if c.Limits.Payload < largest || c.Limits.Payload > 4*largest {
+		t.Errorf("may send %d bytes, and its largest message has %d", c.Limits.Payload, largest)
 	}
 	if c.Issuer == op.Account() {
 		t.Error("signed with the account's own key, not its signing key")
