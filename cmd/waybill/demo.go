@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
-	"net/url"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -103,7 +101,11 @@ func (o *demoOptions) run(ctx context.Context, e env) (err error) {
 	agentCtx, stopAgents := context.WithCancel(ctx)
 	defer stopAgents()
 	err = o.show(ctx, agentCtx, e, s, &fleet, log)
-	if err == nil && !o.once {
+	switch {
+	case err != nil:
+	case o.once:
+		fmt.Fprintln(e.out, "\nThat was all: with --once the server ends now. Leave it out to go on.")
+	default:
 		fmt.Fprintln(e.out, "\nIt stays up until you press Ctrl-C.")
 		<-ctx.Done()
 	}
@@ -120,7 +122,7 @@ func (o *demoOptions) run(ctx context.Context, e env) (err error) {
 func (o *demoOptions) show(
 	ctx, agentCtx context.Context, e env, s *server.Server, fleet *errgroup.Group, log *slog.Logger,
 ) error {
-	cred, err := o.credentials(s)
+	cred, err := readCredentials(o.credentialsFile())
 	if err != nil {
 		return err
 	}
@@ -150,7 +152,7 @@ func (o *demoOptions) show(
 	send := newSendCmd(env{in: e.in, out: e.out, err: e.err, lookup: func(string) (string, bool) { return "", false }})
 	args := []string{
 		file, "--to", "/srv/demo", "--mode", "0640", "--overwrite", "--wait",
-		"--credentials", o.credentialsFile(), "--endpoint", cred.Endpoint,
+		"--credentials", o.credentialsFile(),
 	}
 	for _, id := range ids {
 		args = append(args, "--instance", string(id))
@@ -170,25 +172,6 @@ func (o *demoOptions) show(
 
 func (o *demoOptions) credentialsFile() string {
 	return filepath.Join(o.dir, "server", server.CredentialsFile)
-}
-
-// credentials returns what the server wrote on its first start, with the port that it has now.
-func (o *demoOptions) credentials(s *server.Server) (credentials, error) {
-	cred, err := readCredentials(o.credentialsFile())
-	if err != nil {
-		return cred, err
-	}
-	endpoint, err := url.Parse(cred.Endpoint)
-	if err != nil {
-		return cred, err
-	}
-	_, port, err := net.SplitHostPort(s.Addr("https"))
-	if err != nil {
-		return cred, err
-	}
-	endpoint.Host = net.JoinHostPort(endpoint.Hostname(), port)
-	cred.Endpoint = endpoint.String()
-	return cred, nil
 }
 
 func (o *demoOptions) root(i int) string {
