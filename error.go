@@ -54,7 +54,6 @@ const (
 	ActivationAddresses   Code = "activation-addresses"
 	ActivationQuota       Code = "activation-quota"
 
-	AccountNotFound   Code = "account-not-found"
 	AccessKeyNotFound Code = "access-key-not-found"
 	AccessKeyQuota    Code = "access-key-quota"
 

@@ -92,7 +92,6 @@ var codes = map[waybill.Code]string{
 	waybill.ActivationAddresses:   "AddressRange.InvalidPattern",
 	waybill.ActivationQuota:       "ActivationCount.ExceedLimit",
 
-	waybill.AccountNotFound:   "InvalidAccessKeyId.NotFound",
 	waybill.AccessKeyNotFound: "EntityNotExist.User.AccessKey",
 	waybill.AccessKeyQuota:    "LimitExceeded.User.AccessKey",
 

@@ -78,7 +78,7 @@ func (f *fake) Credential(_ context.Context, keyID string) (control.Credential, 
 	case "inactiveid":
 		key.Active = false
 	case "disabledaccount":
-		return control.Credential{}, waybill.Errorf(waybill.AccountNotFound, "the account is disabled")
+		return control.Credential{}, waybill.Errorf(waybill.AccessKeyNotFound, "its account is disabled")
 	default:
 		return control.Credential{}, waybill.Errorf(waybill.AccessKeyNotFound, "no such key")
 	}

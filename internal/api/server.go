@@ -314,7 +314,7 @@ func (s *Server) authenticate(ctx context.Context, q *acs.Request) (waybill.Prin
 	cred, err := s.service.Credential(ctx, q.AccessKeyID)
 	switch code := waybill.CodeOf(err); {
 	case err == nil:
-	case code == waybill.AccessKeyNotFound, code == waybill.AccountNotFound:
+	case code == waybill.AccessKeyNotFound:
 		return nobody, refuse("InvalidAccessKeyId.NotFound")
 	default:
 		return nobody, fmt.Errorf("look up access key: %w", err)

@@ -358,6 +358,3 @@ func (s *Server) Addr(name string) string {
 	}
 	return ""
 }
-
-// Control returns the use cases, for programs that run a server within themselves.
-func (s *Server) Control() *control.Service { return s.control }

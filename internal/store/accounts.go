@@ -209,6 +209,3 @@ func (s *Store) UseNonce(ctx context.Context, owner, nonce string, until time.Ti
 	})
 	return true, nil
 }
-
-// Flush commits what waits to be written with the next write.
-func (s *Store) Flush() { s.writes.group.Flush() }

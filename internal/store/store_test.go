@@ -570,7 +570,7 @@ func TestNonces(t *testing.T) {
 	if fresh != 1 {
 		t.Errorf("fresh %d times among 64", fresh)
 	}
-	f.Flush()
+	f.writes.group.Flush()
 	f.advance(2 * time.Hour)
 	if n, err := f.ForgetNonces(t.Context(), 100); err != nil || n != 3 {
 		t.Errorf("forgot %d, %v", n, err)
@@ -635,7 +635,7 @@ func TestKeys(t *testing.T) {
 		t.Error(err)
 	}
 	f.TouchKey("k1", epoch.Add(time.Minute))
-	f.Flush()
+	f.writes.group.Flush()
 	keys, err := f.Keys(t.Context(), "a")
 	if err != nil || len(keys) != 2 || keys[0].Active || !keys[1].Active || !keys[1].LastUsed.Equal(epoch.Add(time.Minute)) {
 		t.Errorf("keys: %+v, %v", keys, err)

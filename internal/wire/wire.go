@@ -70,9 +70,6 @@ func ServerSubjects(instance string) string { return serverPrefix + instance + "
 // AllToServer is the wildcard that servers subscribe to for message op.
 func AllToServer(op string) string { return serverPrefix + "*." + op }
 
-// AllToAgents is the wildcard of message op to every instance.
-func AllToAgents(op string) string { return agentPrefix + "*." + op }
-
 // InboxPrefix returns the prefix under which an instance receives the replies to its requests.
 func InboxPrefix(instance string) string { return agentPrefix + instance + ".inbox" }
 
