@@ -44,10 +44,12 @@ const (
 var layerOf = map[string]layer{
 	".":                  words,
 	"internal/acs":       tools,
+	"internal/audit":     tools,
 	"internal/batch":     tools,
 	"internal/identity":  tools,
 	"internal/lockfile":  tools,
 	"internal/place":     tools,
+	"internal/policy":    tools,
 	"internal/telemetry": tools,
 	"internal/term":      tools,
 	"internal/wire":      tools,
