@@ -54,8 +54,58 @@ const (
 	ActivationAddresses   Code = "activation-addresses"
 	ActivationQuota       Code = "activation-quota"
 
+	InstanceQuota Code = "instance-quota"
+
 	AccessKeyNotFound Code = "access-key-not-found"
 	AccessKeyQuota    Code = "access-key-quota"
+
+	// Of temporary keys.
+	TokenMissing  Code = "token-missing"
+	TokenExpired  Code = "token-expired"
+	TokenInvalid  Code = "token-invalid"  // not one of ours, or altered
+	TokenMismatch Code = "token-mismatch" // another key's
+	TokenLife     Code = "token-life"     // asked for a life that is not allowed
+
+	// What policies do not allow, and everything about users and policies.
+	NotAuthorized     Code = "not-authorized"
+	UserNotFound      Code = "user-not-found"
+	UserExists        Code = "user-exists"
+	UserHasKeys       Code = "user-has-keys"
+	UserInGroup       Code = "user-in-group"
+	UserHasPolicy     Code = "user-has-policy"
+	UserQuota         Code = "user-quota"
+	UserNameInvalid   Code = "user-name-invalid"
+	GroupNotFound     Code = "group-not-found"
+	GroupExists       Code = "group-exists"
+	GroupHasUsers     Code = "group-has-users"
+	GroupHasPolicy    Code = "group-has-policy"
+	GroupQuota        Code = "group-quota"
+	GroupNameInvalid  Code = "group-name-invalid"
+	MemberNotFound    Code = "member-not-found"
+	MemberExists      Code = "member-exists"
+	MemberQuota       Code = "member-quota"
+	PolicyNotFound    Code = "policy-not-found"
+	PolicyExists      Code = "policy-exists"
+	PolicyAttached    Code = "policy-attached"
+	PolicyQuota       Code = "policy-quota"
+	PolicyNameInvalid Code = "policy-name-invalid"
+	PolicyDocument    Code = "policy-document-invalid"
+	PolicyIsSystem    Code = "policy-is-system" // it comes with the server and cannot be changed
+	AttachedAlready   Code = "attached-already"
+	NotAttached       Code = "not-attached"
+	AttachmentQuota   Code = "attachment-quota"
+	TextTooLong       Code = "text-too-long" // Field names it
+
+	// Resource groups and tags of resources.
+	ResourceGroupExists Code = "resource-group-exists"
+	ResourceGroupInUse  Code = "resource-group-in-use"
+	ResourceGroupName   Code = "resource-group-name-invalid"
+	ResourceGroupQuota  Code = "resource-group-quota"
+	ResourceNotFound    Code = "resource-not-found"
+	ResourceTagQuota    Code = "resource-tag-quota"
+
+	// Repetition and pace.
+	TokenReused Code = "token-reused" // a ClientToken with other parameters than before
 
 	// Enrolment and renewal, answered to agents.
 	EnrolRefused  Code = "enrol-refused"  // the activation does not allow it; Message says why

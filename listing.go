@@ -40,6 +40,9 @@ type InstanceFilter struct {
 	IDs           []InstanceID
 	Name          string
 	IP            string // intranet or internet address
+	IntranetIPs   []string
+	InternetIPs   []string
+	Presences     []Presence
 	Activation    ActivationID
 	MachineID     string
 	OSType        string // compared without case

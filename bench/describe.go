@@ -45,7 +45,7 @@ func (b *bench) describe(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	st, err := store.Open(ctx, store.Config{URL: "sqlite:" + filepath.Join(s.dataDir, databaseName)}, b.log)
+	st, err := store.Open(ctx, store.Config{URL: "sqlite:" + filepath.Join(s.dataDir, databaseName), AuditKey: auditKey}, b.log)
 	if err != nil {
 		return err
 	}

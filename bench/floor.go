@@ -156,7 +156,7 @@ func (b *bench) openBareFleet(ctx context.Context, n int) (_ *bareFleet, err err
 // openBareDatabase returns a database that has our schema and is as durable, but is not used through the store.
 func (b *bench) openBareDatabase(ctx context.Context, dir string) (*sql.DB, error) {
 	path := filepath.Join(dir, "floor.db")
-	st, err := store.Open(ctx, store.Config{URL: "sqlite:" + path}, b.log)
+	st, err := store.Open(ctx, store.Config{URL: "sqlite:" + path, AuditKey: auditKey}, b.log)
 	if err != nil {
 		return nil, err
 	}

@@ -48,7 +48,7 @@ func (b *bench) send(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	st, err := store.Open(ctx, store.Config{URL: "sqlite:" + filepath.Join(dir, "floor.db")}, b.log)
+	st, err := store.Open(ctx, store.Config{URL: "sqlite:" + filepath.Join(dir, "floor.db"), AuditKey: auditKey}, b.log)
 	if err != nil {
 		return err
 	}

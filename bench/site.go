@@ -42,6 +42,7 @@ type site struct {
 // serverConfig is that of a server on free loopback ports, with limits out of the way.
 func serverConfig(dataDir string) server.Config {
 	cfg := server.DefaultConfig()
+	cfg.AccountRate, cfg.ActionRate, cfg.PerAddress = 0, 0, 0 // what is measured is the server, not its limits
 	cfg.DataDir = dataDir
 	cfg.Listen, cfg.AgentListen, cfg.AdminListen = "127.0.0.1:0", "127.0.0.1:0", ""
 	cfg.Control.Limits.Instances = maxFleet
@@ -90,6 +91,9 @@ func joinSite(dataDir string, stop func() error) (*site, error) {
 	s.watch, err = openSQLite(filepath.Join(dataDir, databaseName), "query_only(1)")
 	return s, err
 }
+
+// auditKey is for stores that are opened beside a server, or without one: they write no audit records.
+var auditKey = make([]byte, 32)
 
 // databaseName is what a server calls its database.
 const databaseName = "waybill.db"

@@ -9,12 +9,17 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/client"
+	"github.com/openwaybill/waybill/internal/control"
+	"github.com/openwaybill/waybill/internal/identity"
 	"github.com/openwaybill/waybill/internal/store"
 	"github.com/openwaybill/waybill/internal/term"
 )
@@ -22,9 +27,12 @@ import (
 // Accounts belong to whoever operates the server, not to any of them: these commands open the database itself, whether
 // a server runs on it or not.
 func newAccountsCmd(e env) *cobra.Command {
-	o := &accountsOptions{output: term.FormatTable}
+	o := &accountsOptions{clientFlags: clientFlags{output: term.FormatTable}}
 	cmd := &cobra.Command{
-		Use: "accounts", Short: "list, disable and enable accounts, in the database of a server",
+		Use: "accounts", Short: "list, make, disable and enable accounts, in the database of a server",
+		Long: `Accounts are tenants: each has machines, deliveries, users and an audit trail of its own, and sees nothing of
+the others. These commands work on the database and the key file of a server, whether it runs or not, as the user it
+runs as. What they do is in the audit trail of the account.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return sayWhat(cmd)
@@ -34,89 +42,150 @@ func newAccountsCmd(e env) *cobra.Command {
 	f.StringVar(&o.dataDir, "data-dir", "", "`DIR` of the server (required)")
 	f.StringVar(&o.database, "database", "", "`URL` of the server's database (default sqlite:DIR/waybill.db)")
 	f.VarP(&o.output, "output", "o", "how to write results")
-	list := &cobra.Command{Use: "list", Short: "list accounts", Args: usageArgs(cobra.NoArgs)}
-	list.RunE = runE(e, func(ctx context.Context, _ []string) error { return o.list(ctx, e) })
-	cmd.AddCommand(list, newAccountsSetCmd(e, o, true), newAccountsSetCmd(e, o, false))
+	add := func(use, short string, args cobra.PositionalArgs, run func(context.Context, env, []string) error) {
+		c := &cobra.Command{Use: use, Short: short, Args: usageArgs(args)}
+		c.RunE = runE(e, func(ctx context.Context, args []string) error { return run(ctx, e, args) })
+		cmd.AddCommand(c)
+	}
+	add("list", "list accounts", cobra.NoArgs, o.list)
+	add("create NAME", "make an account and print its key, this once", cobra.ExactArgs(1), o.create)
+	add("key ACCOUNT", "make another key for an account, whose last may be lost, and print it, this once",
+		cobra.ExactArgs(1), o.key)
+	add("disable ACCOUNT", "refuse an account's keys; what no machine has acknowledged is not delivered any more",
+		cobra.ExactArgs(1), o.disable)
+	add("enable ACCOUNT", "accept an account's keys again", cobra.ExactArgs(1), o.enable)
 	return usageFlags(cmd)
 }
 
-func newAccountsSetCmd(e env, o *accountsOptions, disable bool) *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "disable ACCOUNT", Args: usageArgs(cobra.ExactArgs(1)),
-		Short: "refuse an account's keys; what no machine has acknowledged is not delivered any more",
-	}
-	if !disable {
-		cmd.Use, cmd.Short = "enable ACCOUNT", "accept an account's keys again"
-	}
-	cmd.RunE = runE(e, func(ctx context.Context, args []string) error {
-		return o.set(ctx, e, waybill.AccountID(args[0]), disable)
-	})
-	return cmd
-}
-
+// accountsOptions uses nothing of the client flags but the output.
 type accountsOptions struct {
+	clientFlags
 	dataDir  string
 	database string
-	output   term.Format
 }
 
-// use opens the database, which must be there, for the length of fn.
-func (o *accountsOptions) use(ctx context.Context, fn func(*store.Store) error) (err error) {
+// use opens the database and the key file, which must be there, for the length of fn.
+func (o *accountsOptions) use(ctx context.Context, fn func(*control.Operator) error) (err error) {
+	if o.dataDir == "" {
+		return usagef("no data directory is given; add --data-dir DIR, that of the server")
+	}
 	url := o.database
 	if url == "" {
-		if o.dataDir == "" {
-			return usagef("no data directory is given; add --data-dir DIR, that of the server")
-		}
 		path := filepath.Join(o.dataDir, "waybill.db")
 		if _, err := os.Stat(path); err != nil {
 			return fmt.Errorf("there is no database; give --data-dir as the server has it: %w", err)
 		}
 		url = "sqlite:" + path
 	}
-	s, err := store.Open(ctx, store.Config{URL: url, KeepSchema: true}, slog.New(slog.DiscardHandler))
+	sealer, err := openSealer(filepath.Join(o.dataDir, "seal.key"))
+	if err != nil {
+		return err
+	}
+	s, err := store.Open(ctx, store.Config{
+		URL: url, KeepSchema: true, AuditKey: control.AuditKey(sealer),
+	}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	return fn(s)
+	return fn(&control.Operator{Name: systemUser(), Store: s, Sealer: sealer})
 }
 
-func (o *accountsOptions) list(ctx context.Context, e env) error {
-	return o.use(ctx, func(s *store.Store) error {
-		accounts, err := s.Accounts(ctx)
+// openSealer opens the key file of a server. It never makes one: what is sealed with another key no server can open.
+func openSealer(path string) (*identity.Sealer, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("there is no key file; give --data-dir as the server has it, "+
+			"or copy seal.key from a server of this database: %w", err)
+	}
+	return identity.OpenSealer(path)
+}
+
+// systemUser names who runs this program, for the audit trail.
+func systemUser() string {
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return u.Username
+	}
+	return "uid " + strconv.Itoa(os.Getuid())
+}
+
+// account is an account in results.
+type account struct {
+	ID, Name, Status, Created string
+}
+
+func newAccount(a waybill.Account) account {
+	status := "Active"
+	if a.Disabled {
+		status = "Disabled"
+	}
+	return account{string(a.ID), a.Name, status, a.Created.UTC().Format(time.RFC3339)}
+}
+
+func (o *accountsOptions) list(ctx context.Context, e env, _ []string) error {
+	return o.use(ctx, func(op *control.Operator) error {
+		accounts, err := op.Accounts(ctx)
 		if err != nil {
 			return err
 		}
-		type row struct {
-			ID, Name, Status, Created string
-		}
-		rows := make([]row, len(accounts))
+		rows := make([]account, len(accounts))
 		for i, a := range accounts {
-			rows[i] = row{string(a.ID), a.Name, "Active", a.Created.Format(time.RFC3339)}
-			if a.Disabled {
-				rows[i].Status = "Disabled"
+			rows[i] = newAccount(a)
+		}
+		return o.write(e, struct{ Accounts []account }{rows}, func() io.WriterTo {
+			table := term.NewTable("ACCOUNT", "NAME", "STATUS", "CREATED")
+			for _, r := range rows {
+				table.Add(r.ID, r.Name, r.Status, r.Created)
 			}
-		}
-		if o.output == term.FormatJSON {
-			return term.WriteJSON(e.out, struct{ Accounts []row }{rows})
-		}
-		table := term.NewTable("ACCOUNT", "NAME", "STATUS", "CREATED")
-		for _, r := range rows {
-			table.Add(r.ID, r.Name, r.Status, r.Created)
-		}
-		_, err = io.WriterTo(table).WriteTo(e.out)
-		return err
+			return table
+		})
 	})
 }
 
-func (o *accountsOptions) set(ctx context.Context, e env, id waybill.AccountID, disable bool) error {
-	return o.use(ctx, func(s *store.Store) error {
-		err := s.SetAccountDisabled(ctx, id, disable)
-		if errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("there is no account %s; list them with: waybill accounts list", id)
+func (o *accountsOptions) create(ctx context.Context, e env, args []string) error {
+	return o.use(ctx, func(op *control.Operator) error {
+		a, c, err := op.CreateAccount(ctx, args[0])
+		if err != nil {
+			return err
 		}
+		k := newKey(c)
+		return o.write(e, struct {
+			Account   account
+			AccessKey client.AccessKey
+		}{newAccount(a), k}, textf("# account %s\n%s", a.ID, exportKey(k)))
+	})
+}
+
+func (o *accountsOptions) key(ctx context.Context, e env, args []string) error {
+	return o.use(ctx, func(op *control.Operator) error {
+		c, err := op.CreateKey(ctx, waybill.AccountID(args[0]))
+		if err != nil {
+			return err
+		}
+		k := newKey(c)
+		return o.write(e, accessKey{k}, textf("%s", exportKey(k)))
+	})
+}
+
+// newKey is a key made here as the API shows those it makes.
+func newKey(c control.Credential) client.AccessKey {
+	return client.AccessKey{
+		ID: c.Key.ID, Secret: c.Secret, Status: client.KeyActive, Created: c.Key.Created.UTC().Format(time.RFC3339),
+	}
+}
+
+func (o *accountsOptions) disable(ctx context.Context, e env, args []string) error {
+	return o.set(ctx, e, waybill.AccountID(args[0]), true)
+}
+
+func (o *accountsOptions) enable(ctx context.Context, e env, args []string) error {
+	return o.set(ctx, e, waybill.AccountID(args[0]), false)
+}
+
+func (o *accountsOptions) set(ctx context.Context, e env, id waybill.AccountID, disabled bool) error {
+	return o.use(ctx, func(op *control.Operator) error {
+		err := op.SetDisabled(ctx, id, disabled)
 		if err == nil {
-			fmt.Fprintf(e.err, "account %s %s\n", id, map[bool]string{true: "disabled", false: "enabled"}[disable])
+			fmt.Fprintf(e.err, "account %s %s\n", id, map[bool]string{true: "disabled", false: "enabled"}[disabled])
 		}
 		return err
 	})

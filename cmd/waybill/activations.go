@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"net/netip"
@@ -50,6 +51,8 @@ func newActivationsCreateCmd(e env, f *clientFlags) *cobra.Command {
 	flags.StringVar(&r.InstanceName, "name", "", "`PREFIX` of the machines' names (default: their host names)")
 	flags.StringVar(&r.Description, "description", "", "`TEXT` kept with the activation")
 	flags.StringVar(&r.AddressRange, "address-range", "", "`IP` address or CIDR that machines enrol from (default: any)")
+	flags.StringVar(&r.ResourceGroup, "resource-group", "",
+		"`ID` of the resource group of the activation and its machines")
 	flags.StringArrayVar(&tags, "tag", nil, "tag of the activation, `KEY=VALUE` (repeatable)")
 	cmd.RunE = runE(e, func(ctx context.Context, _ []string) error {
 		if r.InstanceCount < 1 {
@@ -66,7 +69,8 @@ func newActivationsCreateCmd(e env, f *clientFlags) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		created, err := c.CreateActivation(ctx, r)
+		r.ClientToken = rand.Text()
+		created, err := persist(ctx, e.err, func() (client.NewActivation, error) { return c.CreateActivation(ctx, r) })
 		if err != nil {
 			return err
 		}
@@ -118,14 +122,25 @@ func isLoopback(endpoint string) bool {
 }
 
 func newActivationsListCmd(e env, f *clientFlags) *cobra.Command {
+	var (
+		filter client.ActivationFilter
+		tags   []string
+	)
 	cmd := &cobra.Command{Use: "list", Short: "list activations, without their codes", Args: usageArgs(cobra.NoArgs)}
+	flags := cmd.Flags()
+	flags.StringVar(&filter.ResourceGroup, "resource-group", "", "only activations of the resource group with this `ID`")
+	flags.StringArrayVar(&tags, "tag", nil, "only activations that have all these tags, each `KEY=VALUE` (repeatable)")
 	cmd.RunE = runE(e, func(ctx context.Context, _ []string) error {
+		var err error
+		if filter.Tags, err = parseTags(tags); err != nil {
+			return err
+		}
 		c, err := f.connect(ctx, e)
 		if err != nil {
 			return err
 		}
 		found := []client.Activation{}
-		for a, err := range c.Activations(ctx, client.ActivationFilter{}) {
+		for a, err := range c.Activations(ctx, filter) {
 			if err != nil {
 				return err
 			}

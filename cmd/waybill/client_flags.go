@@ -36,6 +36,7 @@ const (
 	exitNotFinal   = 4
 )
 
+// exitCodesHelp is for the whole program and for the commands that deliver.
 const exitCodesHelp = `Exit codes: 0 all succeeded, 1 error, 2 usage, 3 some targets failed, 4 not final in time.`
 
 // exitError is an error that ends the program with a code of its own.
@@ -80,7 +81,8 @@ func flagsFromEnvironment(flags *pflag.FlagSet, lookup func(string) (string, boo
 	flags.VisitAll(func(f *pflag.Flag) {
 		name := "WAYBILL_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 		value, ok := lookup(name)
-		if !ok || f.Changed || f.Name == "help" || slices.Contains(inFile, f.Name) {
+		_, typed := f.Annotations[commandLineOnly]
+		if !ok || f.Changed || typed || f.Name == "help" || slices.Contains(inFile, f.Name) {
 			return
 		}
 		if list, isList := f.Value.(pflag.SliceValue); isList {
@@ -95,6 +97,16 @@ func flagsFromEnvironment(flags *pflag.FlagSet, lookup func(string) (string, boo
 		}
 	})
 	return errors.Join(errs...)
+}
+
+// commandLineOnly marks flags that are not taken from the environment.
+const commandLineOnly = "command line only"
+
+// onCommandLineOnly marks flags whose variable means something else, so that it does not change what a command does.
+func onCommandLineOnly(flags *pflag.FlagSet, names ...string) {
+	for _, name := range names {
+		flags.Lookup(name).Annotations = map[string][]string{commandLineOnly: nil}
+	}
 }
 
 // runE returns what cobra runs: run, after flags that were not given are taken from the environment, and with errors
@@ -268,7 +280,11 @@ func readCredentials(file string) (credentials, error) {
 // explain adds to a refusal what to do about it, where that is known.
 func explain(err error) error {
 	if refused, ok := errors.AsType[*client.Error](err); ok {
-		if hint := hints[refused.Code]; hint != "" {
+		hint := hints[refused.Code]
+		if refused.Denied != nil && refused.Denied.Temporary() {
+			hint = "" // simulations know nothing of temporary keys
+		}
+		if hint != "" {
 			return fmt.Errorf("%w; %s", err, hint)
 		}
 	}
@@ -277,6 +293,8 @@ func explain(err error) error {
 
 // hints is by API error code.
 var hints = map[string]string{
+	"Forbidden.RAM": "whoever manages policies sees why with: waybill policies simulate",
+
 	"InvalidAccessKeyId.NotFound":   "check ALIBABA_CLOUD_ACCESS_KEY_ID, or pass --credentials DIR/credentials.json",
 	"InvalidAccessKeyId.Inactive":   "enable it with another key: waybill access-keys enable ID",
 	"SignatureDoesNotMatch":         "check ALIBABA_CLOUD_ACCESS_KEY_SECRET, or pass --credentials DIR/credentials.json",
@@ -286,15 +304,37 @@ var hints = map[string]string{
 	"InvalidInstance.NotFound":      "list them with: waybill instances list",
 	"ActivationId.NotFound":         "list them with: waybill activations list",
 	"ActivationId.InUse":            "machines have enrolled with it; close it with: waybill activations disable ID",
+
+	"InvalidSecurityToken.Expired":               "issue another key with: waybill access-keys issue",
+	"InvalidSecurityToken.MismatchWithAccessKey": "unset ALIBABA_CLOUD_SECURITY_TOKEN, which is for another key",
+	"MissingSecurityToken":                       "set ALIBABA_CLOUD_SECURITY_TOKEN, which came with the key",
+
+	"EntityNotExist.User":           "list them with: waybill users list",
+	"DeleteConflict.User.AccessKey": "delete them with: waybill access-keys delete ID --user NAME",
+	"DeleteConflict.User.Group":     "take it out of them with: waybill user-groups remove GROUP NAME",
+	"DeleteConflict.User.Policy":    "detach them with: waybill policies detach POLICY --user NAME",
+	"EntityNotExist.Group":          "list them with: waybill user-groups list",
+	"DeleteConflict.Group.User":     "take them out with: waybill user-groups remove NAME USER...",
+	"DeleteConflict.Group.Policy":   "detach them with: waybill policies detach POLICY --group NAME",
+	"EntityNotExist.Policy":         "list them with: waybill policies list",
+	"DeleteConflict.Policy.User":    "see from whom to detach it with: waybill policies show NAME",
+	"DeleteConflict.Policy.Group":   "see from whom to detach it with: waybill policies show NAME",
+
+	"InvalidResourceGroup.NotFound":         "list them with: waybill groups list",
+	"EntityNotExists.ResourceGroup":         "list them with: waybill groups list",
+	"DeleteConflict.ResourceGroup.Resource": "move what it holds with: waybill groups add OTHER --instance ID",
 }
 
 // parseTags reads KEY=VALUE; KEY alone has an empty value.
-func parseTags(flags []string) ([]waybill.Tag, error) {
+func parseTags(flags []string) ([]waybill.Tag, error) { return parseTagsOf("--tag ", flags) }
+
+// parseTagsOf is parseTags for values that come after something else than --tag.
+func parseTagsOf(after string, values []string) ([]waybill.Tag, error) {
 	var tags []waybill.Tag
-	for _, f := range flags {
-		key, value, _ := strings.Cut(f, "=")
+	for _, v := range values {
+		key, value, _ := strings.Cut(v, "=")
 		if key == "" {
-			return nil, usagef("--tag %q has no key; write --tag KEY=VALUE", f)
+			return nil, usagef("%s%q has no key; write %[1]sKEY=VALUE", after, v)
 		}
 		tags = append(tags, waybill.Tag{Key: key, Value: value})
 	}

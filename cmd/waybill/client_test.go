@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -213,6 +214,17 @@ func (f *fleet) describeCloudAssistantStatus(c clienttest.Call) any {
 		}
 	}
 	return object{"InstanceCloudAssistantStatusSet": object{"InstanceCloudAssistantStatus": found}}
+}
+
+// withoutToken returns the parameters of a call but its client token, which must be there.
+func withoutToken(t *testing.T, c clienttest.Call) map[string]string {
+	t.Helper()
+	params := maps.Clone(c.Params)
+	if params["ClientToken"] == "" {
+		t.Error("no client token")
+	}
+	delete(params, "ClientToken")
+	return params
 }
 
 func listParam(c clienttest.Call, name string) []string {

@@ -91,7 +91,7 @@ func TestActivations(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 0)
 	r := f.run(t, "activations", "create", "--count", "3", "--ttl", "2h", "--name", "web", "--tag", "role=web",
-		"--description", "d", "--address-range", "10.0.0.0/8")
+		"--description", "d", "--address-range", "10.0.0.0/8", "--resource-group", "rg-1")
 	r.expect(t, 0, "note: only this machine reaches "+f.URL)
 	wantOut := `activation ID    4ECEEE12
 activation code  a-hz0ch3+Xo32/lAZC  (not shown again)
@@ -107,8 +107,9 @@ run on each machine:
 	want := map[string]string{
 		"RegionId": "cn-test", "InstanceCount": "3", "TimeToLiveInHours": "2", "InstanceName": "web",
 		"Tag.1.Key": "role", "Tag.1.Value": "web", "Description": "d", "IpAddressRange": "10.0.0.0/8",
+		"ResourceGroupId": "rg-1",
 	}
-	if diff := cmp.Diff(want, f.Calls("CreateActivation")[0].Params); diff != "" {
+	if diff := cmp.Diff(want, withoutToken(t, f.Calls("CreateActivation")[0])); diff != "" {
 		t.Errorf("sent (-want +got):\n%s", diff)
 	}
 	r = f.run(t, "activations", "create", "-o", "json")
@@ -122,6 +123,13 @@ run on each machine:
 	}
 	if r := f.run(t, "activations", "list"); !strings.Contains(r.out, "4ECEEE12    web   3         10  4") {
 		t.Errorf("stdout:\n%s", r.out)
+	}
+	f.run(t, "activations", "list", "--resource-group", "rg-1", "--tag", "role=web").expect(t, 0)
+	filters := map[string]string{
+		"RegionId": "cn-test", "ResourceGroupId": "rg-1", "Tag.1.Key": "role", "Tag.1.Value": "web", "MaxResults": "50",
+	}
+	if diff := cmp.Diff(filters, f.Calls("DescribeActivations")[1].Params); diff != "" {
+		t.Errorf("filters (-want +got):\n%s", diff)
 	}
 	if r := f.run(t, "activations", "disable", "4ECEEE12"); r.out != "disabled 4ECEEE12\n" {
 		t.Errorf("%+v", r)
@@ -157,7 +165,10 @@ func TestAccessKeys(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"list"}, "ACCESS KEY  STATUS  CREATED\nK1          Active  2026-11-23T12:00:00Z\n"},
+		{
+			[]string{"list"},
+			"ACCESS KEY  STATUS  CREATED               LAST USED\nK1          Active  2026-11-23T12:00:00Z  -\n",
+		},
 		{
 			[]string{"create"},
 			"export ALIBABA_CLOUD_ACCESS_KEY_ID=K2\nexport ALIBABA_CLOUD_ACCESS_KEY_SECRET=s3cret  # not shown again\n",

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -33,16 +34,18 @@ func newInstancesCmd(e env) *cobra.Command {
 func newInstancesListCmd(e env, f *clientFlags) *cobra.Command {
 	var (
 		name      string
+		group     string
 		tags      []string
 		connected bool
 	)
 	cmd := &cobra.Command{Use: "list", Short: "list machines", Args: usageArgs(cobra.NoArgs)}
 	flags := cmd.Flags()
 	flags.StringVar(&name, "name", "", "only instances with this `NAME`")
+	flags.StringVar(&group, "resource-group", "", "only instances of the resource group with this `ID`")
 	flags.StringArrayVar(&tags, "tag", nil, "only instances that have all these tags, each `KEY=VALUE` (repeatable)")
 	flags.BoolVar(&connected, "connected", false, "only instances that are connected; with =false, those that are not")
 	cmd.RunE = runE(e, func(ctx context.Context, _ []string) error {
-		filter := client.InstanceFilter{Name: name}
+		filter := client.InstanceFilter{Name: name, ResourceGroup: group}
 		var err error
 		if filter.Tags, err = parseTags(tags); err != nil {
 			return err
@@ -117,7 +120,7 @@ are aborted. To come back a machine has to enrol again.`,
 		if err != nil {
 			return err
 		}
-		gone, err := deregister(ctx, c, ids[waybill.InstanceID](args))
+		gone, err := deregister(ctx, e, c, ids[waybill.InstanceID](args))
 		if len(gone) == 0 {
 			return err
 		}
@@ -127,10 +130,15 @@ are aborted. To come back a machine has to enrol again.`,
 }
 
 // deregister stops at the first that it cannot deregister, and returns those that are gone.
-func deregister(ctx context.Context, c *client.Client, wanted []waybill.InstanceID) ([]client.Instance, error) {
+func deregister(
+	ctx context.Context, e env, c *client.Client, wanted []waybill.InstanceID,
+) ([]client.Instance, error) {
 	gone := []client.Instance{}
 	for _, id := range wanted {
-		i, err := c.DeregisterManagedInstance(ctx, id)
+		token := rand.Text()
+		i, err := persist(ctx, e.err, func() (client.Instance, error) {
+			return c.DeregisterManagedInstanceOnce(ctx, id, token)
+		})
 		if err != nil {
 			return gone, fmt.Errorf("%s is not deregistered, nor what follows it: %w", id, err)
 		}

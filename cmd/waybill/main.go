@@ -2,7 +2,7 @@
 
 // Command waybill is the server, the command line and the demo of Waybill.
 //
-// Exit codes: 0 all succeeded, 1 error, 2 usage, 3 some targets failed, 4 not final in time.
+// Exit codes: 0 all succeeded, 1 error, 2 usage, 3 some targets failed, 4 not final in time. Commands with others say so.
 package main
 
 import (
@@ -61,7 +61,9 @@ It answers the file API of Alibaba Cloud ECS (SendFile, DescribeSendFileResults)
 	root.SetErr(e.err)
 	root.AddCommand(
 		newServerCmd(e), newDemoCmd(e),
-		newSendCmd(e), newResultsCmd(e), newInstancesCmd(e), newActivationsCmd(e), newAccessKeysCmd(e), newAccountsCmd(e),
+		newSendCmd(e), newResultsCmd(e), newInstancesCmd(e), newActivationsCmd(e), newTagsCmd(e), newGroupsCmd(e),
+		newUsersCmd(e), newUserGroupsCmd(e), newAccessKeysCmd(e), newPoliciesCmd(e), newWhoamiCmd(e),
+		newAuditCmd(e), newAccountsCmd(e),
 		newCompletionCmd(e), newVersionCmd(e),
 	)
 	return usageFlags(root)

@@ -30,6 +30,7 @@ const (
 type resultsOptions struct {
 	clientFlags
 	filter client.DeliveryFilter
+	tags   []string
 	limit  int
 	follow bool
 }
@@ -54,6 +55,8 @@ tells how it went; with --watch it waits until all that it lists are final.
 	flags.StringVar(&o.filter.Name, "name", "", "only deliveries of files with this `NAME`")
 	flags.StringVar((*string)(&o.filter.Status), "status", "",
 		"only deliveries that are Pending, Running, Success, Failed or PartialFailed")
+	flags.StringVar(&o.filter.ResourceGroup, "resource-group", "", "only deliveries of the resource group with this `ID`")
+	flags.StringArrayVar(&o.tags, "tag", nil, "only deliveries that have all these tags, each `KEY=VALUE` (repeatable)")
 	flags.IntVar(&o.limit, "limit", 50, "list at most this many, 0 for all")
 	flags.BoolVar(&o.follow, "watch", false, "wait until all of them are final")
 	cmd.RunE = runE(e, func(ctx context.Context, args []string) error { return o.run(ctx, e, args) })
@@ -66,6 +69,10 @@ func (o *resultsOptions) run(ctx context.Context, e env, args []string) error {
 	}
 	if len(args) == 1 {
 		o.filter.ID = waybill.DeliveryID(args[0])
+	}
+	var err error
+	if o.filter.Tags, err = parseTags(o.tags); err != nil {
+		return err
 	}
 	c, err := o.connect(ctx, e)
 	if err != nil {

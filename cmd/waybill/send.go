@@ -5,6 +5,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -32,6 +33,7 @@ type sendOptions struct {
 	tagFlags    []string
 	tags        []waybill.Tag // of tagFlags
 	all         bool
+	group       string // ID of a resource group
 	timeout     time.Duration
 	description string
 	wait        bool
@@ -44,7 +46,8 @@ func newSendCmd(e env) *cobra.Command {
 		Short: "place a file on machines",
 		Long: `Send places one file on machines: whole or not at all, with the owner, group and mode asked for. FILE "-" is
 standard input. Without --wait it prints the ID of each delivery. A delivery goes to at most 50 machines; for
-more, several are made.
+more, several are made. What the server has no time for, or what it may have answered when nobody heard it, is sent
+again up to three times, and still delivered once.
 
 ` + exitCodesHelp,
 		Example: `  waybill send app.conf --to /etc/app --tag role=web --owner app --mode 0640 --overwrite --wait
@@ -57,6 +60,7 @@ more, several are made.
 	flags.StringSliceVar(&o.instances, "instance", nil, "send to the instance with this `ID` (repeatable)")
 	flags.StringArrayVar(&o.tagFlags, "tag", nil, "send to instances that have all these tags, `KEY=VALUE` (repeatable)")
 	flags.BoolVar(&o.all, "all", false, "send to all instances of the region")
+	flags.StringVar(&o.group, "resource-group", "", "deliver for the resource group with this `ID`, to its instances only")
 	flags.StringVar(&o.file.Name, "name", "", "`NAME` of the file on the machines (default: that of FILE)")
 	flags.StringVar(&o.file.Owner, "owner", "", "owner, a `USER` name or number (default root)")
 	flags.StringVar(&o.file.Group, "group", "", "`GROUP` name or number (default root)")
@@ -86,7 +90,7 @@ func (o *sendOptions) run(ctx context.Context, e env, file string) error {
 	if err != nil {
 		return err
 	}
-	accepted, sendErr := o.send(ctx, c, targets, content)
+	accepted, sendErr := o.send(ctx, e, c, targets, content)
 	switch {
 	case len(accepted) == 0:
 		return sendErr
@@ -138,7 +142,7 @@ func (o *sendOptions) targets(ctx context.Context, c *client.Client) ([]waybill.
 		return slices.Compact(all), nil
 	}
 	var found []waybill.InstanceID
-	for i, err := range c.Instances(ctx, client.InstanceFilter{Tags: o.tags}) {
+	for i, err := range c.Instances(ctx, client.InstanceFilter{Tags: o.tags, ResourceGroup: o.group}) {
 		if err != nil {
 			return nil, err
 		}
@@ -147,6 +151,12 @@ func (o *sendOptions) targets(ctx context.Context, c *client.Client) ([]waybill.
 	switch {
 	case len(found) > 0:
 		return found, nil
+	case o.all && o.group != "":
+		return nil, fmt.Errorf("no instance is in resource group %s; move some there with: "+
+			"waybill groups add %[1]s --instance ID", o.group)
+	case o.group != "":
+		return nil, fmt.Errorf("no instance of resource group %s has the tags %s; see waybill instances list",
+			o.group, strings.Join(o.tagFlags, " "))
 	case o.all:
 		return nil, errors.New("no machine is enrolled; make a code to enrol one with: waybill activations create")
 	}
@@ -155,18 +165,21 @@ func (o *sendOptions) targets(ctx context.Context, c *client.Client) ([]waybill.
 
 // send makes as many deliveries as the targets need and returns those accepted, also beside an error.
 func (o *sendOptions) send(
-	ctx context.Context, c *client.Client, targets []waybill.InstanceID, content []byte,
+	ctx context.Context, e env, c *client.Client, targets []waybill.InstanceID, content []byte,
 ) ([]waybill.DeliveryID, error) {
 	var accepted []waybill.DeliveryID
 	sent := 0
 	for chunk := range slices.Chunk(targets, waybill.DefaultLimits().Instances) {
-		id, err := c.SendFile(ctx, client.SendFileRequest{
-			Instances:   chunk,
-			File:        o.file,
-			Content:     content,
-			Description: o.description,
-			Timeout:     o.timeout,
-		})
+		r := client.SendFileRequest{
+			Instances:     chunk,
+			File:          o.file,
+			Content:       content,
+			Description:   o.description,
+			Timeout:       o.timeout,
+			ResourceGroup: o.group,
+			ClientToken:   rand.Text(),
+		}
+		id, err := persist(ctx, e.err, func() (waybill.DeliveryID, error) { return c.SendFile(ctx, r) })
 		if err != nil {
 			if len(accepted) > 0 {
 				err = fmt.Errorf("only %d of %d machines were reached: %w", sent, len(targets), err)
@@ -177,6 +190,34 @@ func (o *sendOptions) send(
 		sent += len(chunk)
 	}
 	return accepted, nil
+}
+
+// How often a call is made again, and how long to wait before the first time, unless the server says; then it doubles.
+const (
+	maxRepeats = 3
+	firstPause = time.Second
+	longPause  = time.Minute // the longest wait a server may ask for
+)
+
+// persist makes a call again that failed for a reason that may pass, and says so. It is for calls with a client token,
+// which may be repeated although the one before was carried out and only its answer lost.
+func persist[T any](ctx context.Context, progress io.Writer, call func() (T, error)) (T, error) {
+	for repeats, pause := 0, firstPause; ; repeats, pause = repeats+1, 2*pause {
+		answer, err := call()
+		if err == nil || repeats == maxRepeats || ctx.Err() != nil || !client.Transient(err) {
+			return answer, err
+		}
+		wait := pause
+		if refused, ok := errors.AsType[*client.Error](err); ok && refused.RetryAfter > 0 {
+			wait = min(refused.RetryAfter, longPause)
+		}
+		fmt.Fprintf(progress, "%v; trying again in %s\n", err, wait)
+		select {
+		case <-ctx.Done():
+			return answer, ctx.Err()
+		case <-time.After(wait):
+		}
+	}
 }
 
 // follow waits until the deliveries are final or late, and shows what became of them.

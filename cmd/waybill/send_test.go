@@ -6,12 +6,15 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -66,11 +69,12 @@ func TestSendSendsWhatTheFlagsSay(t *testing.T) {
 			"everything",
 			[]string{
 				"--instance", "mi-002,mi-001", "--instance", "mi-002", "--name", "b.conf", "--owner", "app", "--group", "0",
-				"--mode", "4755", "--overwrite", "--timeout", "90s", "--description", "why",
+				"--mode", "4755", "--overwrite", "--timeout", "90s", "--description", "why", "--resource-group", "rg-1",
 			},
 			map[string]string{
 				"Name": "b.conf", "Timeout": "90", "Overwrite": "true", "InstanceId.1": "mi-001", "InstanceId.2": "mi-002",
 				"FileOwner": "app", "FileGroup": "0", "FileMode": "4755", "Description": "why",
+				"ResourceGroupId": "rg-1",
 			},
 		},
 		{
@@ -92,7 +96,7 @@ func TestSendSendsWhatTheFlagsSay(t *testing.T) {
 			"Content": base64.StdEncoding.EncodeToString([]byte("\x00binary")),
 		}
 		maps.Copy(want, tt.want)
-		if diff := cmp.Diff(want, f.Calls("SendFile")[i].Params); diff != "" {
+		if diff := cmp.Diff(want, withoutToken(t, f.Calls("SendFile")[i])); diff != "" {
 			t.Errorf("%s: sent (-want +got):\n%s", tt.name, diff)
 		}
 	}
@@ -151,12 +155,81 @@ func TestSendSplitsManyTargets(t *testing.T) {
 func TestSendSaysWhatWasAcceptedBeforeARefusal(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 120)
-	f.refuseSend[3] = &client.Error{Status: 400, Code: "Throttling", Message: "Request was denied."}
+	f.refuseSend[3] = &client.Error{Status: 403, Code: "Forbidden.RAM", Message: "No."}
 	r := f.run(t, "send", writeFile(t, "a", "x"), "--to", "/etc", "--all", "--wait")
-	r.expect(t, 1, "only 100 of 120 machines were reached", "Throttling")
+	r.expect(t, 1, "only 100 of 120 machines were reached", "Forbidden.RAM", "waybill policies simulate")
 	if r.out != "f-1\nf-2\n" {
 		t.Errorf("stdout %q", r.out)
 	}
+}
+
+func TestSendTriesAgain(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1)
+	f.refuseSend[1] = &client.Error{Status: 400, Code: "Throttling.User", RetryAfter: 20 * time.Millisecond}
+	f.refuseSend[2] = f.refuseSend[1]
+	r := f.run(t, "send", writeFile(t, "a", "x"), "--to", "/etc", "--all", "-o", "json")
+	r.expect(t, 0, "Throttling.User", "trying again in 20ms")
+	calls := f.Calls("SendFile")
+	if len(calls) != 3 {
+		t.Fatalf("%d calls", len(calls))
+	}
+	// The same call, or it could be delivered twice.
+	if diff := cmp.Diff(calls[0], calls[2]); diff != "" {
+		t.Errorf("sent again (-first +last):\n%s", diff)
+	}
+	f.run(t, "send", writeFile(t, "a", "x"), "--to", "/etc", "--all").expect(t, 0)
+	if token := f.Calls("SendFile")[3].Params["ClientToken"]; token == calls[0].Params["ClientToken"] {
+		t.Error("another call with the same token would not be delivered")
+	}
+}
+
+func TestPersist(t *testing.T) {
+	t.Parallel()
+	lost := &client.Error{Status: 500, Code: "InternalError"}
+	throttled := &client.Error{Status: 400, Code: "Throttling.Api", RetryAfter: 2500 * time.Millisecond}
+	patient := &client.Error{Status: 400, Code: "Throttling.Api", RetryAfter: time.Hour}
+	refused := &client.Error{Status: 403, Code: "Forbidden.RAM"}
+	tests := []struct {
+		name  string
+		errs  []error // of one call after the other; then it succeeds
+		calls int
+		took  time.Duration
+		err   error
+	}{
+		{"success", nil, 1, 0, nil},
+		{"refused", []error{refused}, 1, 0, refused},
+		{"lost and found", []error{lost, lost}, 3, 3 * time.Second, nil},
+		{"lost for good", []error{lost, lost, lost, lost}, 4, 7 * time.Second, lost},
+		{"refused at last", []error{lost, refused}, 2, time.Second, refused},
+		{"throttled", []error{throttled, throttled}, 3, 5 * time.Second, nil},
+		{"told to wait too long", []error{patient}, 2, longPause, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				calls, start := 0, time.Now()
+				_, err := persist(t.Context(), io.Discard, func() (int, error) {
+					if calls++; calls <= len(tt.errs) {
+						return 0, tt.errs[calls-1]
+					}
+					return calls, nil
+				})
+				if calls != tt.calls || time.Since(start) != tt.took || err != tt.err {
+					t.Errorf("%d calls in %s, %v; want %d in %s, %v", calls, time.Since(start), err, tt.calls, tt.took, tt.err)
+				}
+			})
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		_, err := persist(ctx, io.Discard, func() (int, error) { return 0, lost })
+		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 500*time.Millisecond {
+			t.Errorf("%v after %s", err, time.Since(start))
+		}
+	})
 }
 
 func TestSendRefusesBeforeAnyCall(t *testing.T) {
@@ -218,6 +291,15 @@ func TestSendWithoutTargets(t *testing.T) {
 	file := writeFile(t, "a", "x")
 	f.run(t, "send", file, "--to", "/x", "--all").expect(t, 1, "no machine is enrolled", "waybill activations create")
 	f.run(t, "send", file, "--to", "/x", "--tag", "role=web").expect(t, 1, "no instance has the tags role=web")
+	group := []string{"send", file, "--to", "/x", "--resource-group", "rg-1"}
+	f.run(t, append(group, "--all")...).expect(t, 1, "no instance is in resource group rg-1", "waybill groups add rg-1")
+	f.run(t, append(group, "--tag", "role=web")...).expect(t, 1,
+		"no instance of resource group rg-1 has the tags role=web")
+	for _, c := range f.Calls("DescribeManagedInstances")[2:] {
+		if c.Params["ResourceGroupId"] != "rg-1" {
+			t.Errorf("asked for %v", c.Params)
+		}
+	}
 }
 
 func TestWatchGivesUpAtItsLimit(t *testing.T) {

@@ -31,6 +31,7 @@ type serverOptions struct {
 
 func newServerCmd(e env) *cobra.Command {
 	o := &serverOptions{Config: server.DefaultConfig()}
+	o.Version = version
 	cmd := &cobra.Command{
 		Use:   "server --data-dir DIR",
 		Short: "run a server",
@@ -79,6 +80,13 @@ func (o *serverOptions) addFlags(f *pflag.FlagSet) {
 	f.DurationVar(&o.TokenLife, "agent-token-life", o.TokenLife,
 		"how long an agent may use the link before it renews its token")
 	f.DurationVar(&o.DrainFor, "drain", o.DrainFor, "how long requests under way may take when the server stops")
+	f.Float64Var(&o.AccountRate, "rate-limit", o.AccountRate, "requests of an account in a second; 0: no limit")
+	f.Float64Var(&o.ActionRate, "operation-rate-limit", o.ActionRate,
+		"requests of an account to one operation in a second; 0: no limit")
+	f.IntVar(&o.PerAddress, "max-connections-per-address", o.PerAddress,
+		"connections of one address to each listener of the API at once; 0: no limit")
+	f.DurationVar(&o.HeaderTimeout, "header-timeout", o.HeaderTimeout,
+		"how long a peer may take over the TLS handshake and the header of a request")
 	f.StringVar(&o.HelpURL, "help-url", "", "`URL` that, followed by an error code, is recommended in error answers")
 	f.StringVar(&o.BootstrapID, "bootstrap-access-key-id", "", "`ID` of the first access key; made up by default")
 	f.StringVar(&o.BootstrapKey, "bootstrap-access-key-secret-file", "",
@@ -91,9 +99,18 @@ func (o *serverOptions) addFlags(f *pflag.FlagSet) {
 		"machines of one activation")
 	f.DurationVar(&c.Activations.TTL, "max-activation-life", c.Activations.TTL, "longest life of an activation")
 	f.IntVar(&c.Activations.PerRegion, "max-activations", c.Activations.PerRegion, "activations of an account in a region")
-	f.IntVar(&c.AccessKeys, "max-access-keys", c.AccessKeys, "access keys of an account")
+	f.IntVar(&c.Instances, "max-managed-instances", c.Instances,
+		"enrolled machines of an account in a region; 0: no limit")
+	f.IntVar(&c.Users, "max-users", c.Users, "users of an account")
+	f.IntVar(&c.UserGroups, "max-user-groups", c.UserGroups, "groups of users of an account")
+	f.IntVar(&c.AccessKeys, "max-access-keys", c.AccessKeys, "access keys of a user, or of an account itself")
+	f.DurationVar(&c.TemporaryLife, "max-temporary-key-life", c.TemporaryLife, "longest life of a temporary key")
+	f.IntVar(&c.Policies, "max-policies", c.Policies, "policies of an account's own")
+	f.IntVar(&c.Attachments, "max-attached-policies", c.Attachments, "policies attached to one user or group of users")
+	f.IntVar(&c.ResourceGroups, "max-resource-groups", c.ResourceGroups, "resource groups of an account")
 	f.DurationVar(&c.RetainFor, "retain-for", c.RetainFor, "how long ended deliveries are kept")
 	f.IntVar(&c.RetainCount, "retain-count", c.RetainCount, "how many deliveries of an account in a region are kept")
+	f.DurationVar(&c.RetainAuditFor, "audit-retain-for", c.RetainAuditFor, "how long audit records are kept")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 }

@@ -10,6 +10,16 @@ import (
 	"github.com/openwaybill/waybill/internal/control"
 )
 
+// activationService is what the operations on activations need.
+type activationService interface {
+	CreateActivation(ctx context.Context, act *waybill.Act, a waybill.Activation) (control.NewActivation, error)
+	Activations(
+		ctx context.Context, who waybill.Principal, f control.ActivationFilter, p control.Page,
+	) (control.Listing[waybill.Activation], error)
+	DisableActivation(ctx context.Context, act *waybill.Act, id waybill.ActivationID) (waybill.Activation, error)
+	DeleteActivation(ctx context.Context, act *waybill.Act, id waybill.ActivationID) (waybill.Activation, error)
+}
+
 type createActivationInput struct {
 	regional
 	InstanceName      string `limits:"2 to 50 characters" doc:"prefix of names; without it host names are used"`
@@ -29,9 +39,6 @@ type createActivationOutput struct {
 }
 
 func (c *call) createActivation(ctx context.Context, in *createActivationInput) (*createActivationOutput, error) {
-	if err := in.check(); err != nil {
-		return nil, err
-	}
 	// Zero means the default to control, so a zero that was sent is refused here.
 	if n := in.InstanceCount; n != nil && *n == 0 {
 		return nil, refuse("InvalidParameter", "InstanceCount")
@@ -51,11 +58,11 @@ func (c *call) createActivation(ctx context.Context, in *createActivationInput) 
 	if n := in.InstanceCount; n != nil {
 		a.InstanceCount = int(min(*n, 1<<31-1))
 	}
-	created, code, err := c.CreateActivation(ctx, c.who, a)
+	created, err := c.CreateActivation(ctx, c.act, a)
 	if err != nil {
 		return nil, err
 	}
-	return &createActivationOutput{ActivationId: created.ID, ActivationCode: code}, nil
+	return &createActivationOutput{ActivationId: created.ID, ActivationCode: created.Code}, nil
 }
 
 type describeActivationsInput struct {
@@ -158,7 +165,7 @@ type disableActivationOutput struct {
 }
 
 func (c *call) disableActivation(ctx context.Context, in *oneActivationInput) (*disableActivationOutput, error) {
-	a, err := c.DisableActivation(ctx, c.who, in.RegionId, in.ActivationId)
+	a, err := c.DisableActivation(ctx, c.act, in.ActivationId)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +181,7 @@ type deleteActivationOutput struct {
 }
 
 func (c *call) deleteActivation(ctx context.Context, in *oneActivationInput) (*deleteActivationOutput, error) {
-	a, err := c.DeleteActivation(ctx, c.who, in.RegionId, in.ActivationId)
+	a, err := c.DeleteActivation(ctx, c.act, in.ActivationId)
 	if err != nil {
 		return nil, err
 	}

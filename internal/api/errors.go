@@ -92,8 +92,54 @@ var codes = map[waybill.Code]string{
 	waybill.ActivationAddresses:   "AddressRange.InvalidPattern",
 	waybill.ActivationQuota:       "ActivationCount.ExceedLimit",
 
+	waybill.InstanceQuota: "ManagedInstanceCountExceedLimit",
+
 	waybill.AccessKeyNotFound: "EntityNotExist.User.AccessKey",
 	waybill.AccessKeyQuota:    "LimitExceeded.User.AccessKey",
+
+	waybill.TokenMissing:  "MissingSecurityToken",
+	waybill.TokenExpired:  "InvalidSecurityToken.Expired",
+	waybill.TokenInvalid:  "InvalidSecurityToken.Malformed",
+	waybill.TokenMismatch: "InvalidSecurityToken.MismatchWithAccessKey",
+	waybill.TokenLife:     "InvalidParameter.DurationSeconds",
+
+	waybill.NotAuthorized:     "Forbidden.RAM",
+	waybill.UserNotFound:      "EntityNotExist.User",
+	waybill.UserExists:        "EntityAlreadyExists.User",
+	waybill.UserHasKeys:       "DeleteConflict.User.AccessKey",
+	waybill.UserInGroup:       "DeleteConflict.User.Group",
+	waybill.UserHasPolicy:     "DeleteConflict.User.Policy",
+	waybill.UserQuota:         "LimitExceeded.User",
+	waybill.UserNameInvalid:   "InvalidParameter.UserName.InvalidChars",
+	waybill.GroupNotFound:     "EntityNotExist.Group",
+	waybill.GroupExists:       "EntityAlreadyExists.Group",
+	waybill.GroupHasUsers:     "DeleteConflict.Group.User",
+	waybill.GroupHasPolicy:    "DeleteConflict.Group.Policy",
+	waybill.GroupQuota:        "LimitExceeded.Group",
+	waybill.GroupNameInvalid:  "InvalidParameter.GroupName.InvalidChars",
+	waybill.MemberNotFound:    "EntityNotExist.User.Group",
+	waybill.MemberExists:      "EntityAlreadyExists.User.Group",
+	waybill.MemberQuota:       "LimitExceeded.User.Group",
+	waybill.PolicyNotFound:    "EntityNotExist.Policy",
+	waybill.PolicyExists:      "EntityAlreadyExists.Policy",
+	waybill.PolicyAttached:    "DeleteConflict.Policy.User",
+	waybill.PolicyQuota:       "LimitExceeded.Policy",
+	waybill.PolicyNameInvalid: "InvalidParameter.PolicyName.InvalidChars",
+	waybill.PolicyDocument:    "MalformedPolicyDocument",
+	waybill.PolicyIsSystem:    "Operation.Forbidden",
+	waybill.AttachedAlready:   "EntityAlreadyExists.User.Policy",
+	waybill.NotAttached:       "EntityNotExist.User.Policy",
+	waybill.AttachmentQuota:   "LimitExceeded.User.Policy",
+	waybill.TextTooLong:       "InvalidParameter.Length", // or the field's own, see codeFor
+
+	waybill.ResourceGroupExists: "EntityAlreadyExists.ResourceGroup",
+	waybill.ResourceGroupInUse:  "DeleteConflict.ResourceGroup.Resource",
+	waybill.ResourceGroupName:   "InvalidParameter.Name.InvalidChars",
+	waybill.ResourceGroupQuota:  "LimitExceeded.ResourceGroup",
+	waybill.ResourceNotFound:    "InvalidResourceId.NotFound",
+	waybill.ResourceTagQuota:    "OperationDenied.QuotaExceed",
+
+	waybill.TokenReused: "IdempotentParameterMismatch",
 
 	// Only agents are told these; met here, they are a mistake of ours.
 	waybill.EnrolRefused:  "InternalError",
@@ -154,9 +200,9 @@ func faultOf(op *Operation, err error) Fault {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		code = waybill.Unavailable // the client went away, or the server is shutting down
 	}
-	arg := ""
+	arg, field := "", ""
 	if e, ok := errors.AsType[*waybill.Error](err); ok {
-		arg = e.Message // the limit or the reason, where the text has a place for one
+		arg, field = e.Message, e.Field // the limit or the reason, where the text has a place for one
 		if code == waybill.MissingField && e.Field == "InstanceId" {
 			code = waybill.InstancesMissing
 		}
@@ -164,14 +210,33 @@ func faultOf(op *Operation, err error) Fault {
 			arg = e.Field
 		}
 	}
-	return published(name, codeFor(op, code)).with(arg)
+	return published(name, codeFor(op, code, field)).with(arg)
 }
 
-// codeFor returns the code of the API for code: ECS operations publish a name of their own for an internal error.
-func codeFor(op *Operation, code waybill.Code) string {
+// ofField holds the codes that depend on the field at fault: the name of a field, or what a policy is attached to.
+var ofField = map[waybill.Code]map[string]string{
+	waybill.PolicyAttached:    {"Group": "DeleteConflict.Policy.Group"},
+	waybill.AttachedAlready:   {string(waybill.GroupEntity): "EntityAlreadyExists.Group.Policy"},
+	waybill.NotAttached:       {string(waybill.GroupEntity): "EntityNotExist.Group.Policy"},
+	waybill.AttachmentQuota:   {string(waybill.GroupEntity): "LimitExceeded.Group.Policy"},
+	waybill.ResourceGroupName: {"DisplayName": "InvalidParameter.DisplayName"},
+}
+
+// codeFor returns the code of the API for code and the field at fault. ECS operations publish a name of their own for an
+// internal error, and Resource Manager has one for a group that is not there.
+func codeFor(op *Operation, code waybill.Code, field string) string {
 	c, ok := codes[code]
-	if !ok {
+	switch {
+	case !ok:
 		c = codes[waybill.Internal]
+	case ofField[code][field] != "":
+		c = ofField[code][field]
+	case code == waybill.TextTooLong:
+		if own := "InvalidParameter." + field + ".Length"; common[own].status != 0 {
+			c = own
+		}
+	case code == waybill.ResourceGroupNotFound && op != nil && op.Version == versionRM:
+		c = "EntityNotExists.ResourceGroup"
 	}
 	if c == "InternalError" && op != nil && op.publishes("InternalError.Dispatch") {
 		return "InternalError.Dispatch"
@@ -202,23 +267,28 @@ var common = map[string]wording{
 		400,
 		`The input parameter "%s" that is mandatory for processing this request is not supplied`,
 	},
-	"InvalidAccessKeyId.NotFound": {404, "Specified access key is not found."},
-	"InvalidAccessKeyId.Inactive": {400, "Specified access key is disabled."},
-	"InvalidTimeStamp.Format":     {400, "Specified time stamp or date value is not well formatted."},
-	"InvalidTimeStamp.Expired":    {400, "Specified time stamp or date value is expired."},
-	"SignatureNonceUsed":          {400, "Specified signature nonce was used already."},
-	"SignatureDoesNotMatch":       {400, "Specified signature is not matched with our calculation."},
-	"IncompleteSignature":         {400, "The request signature does not conform to Aliyun standards."},
-	"InvalidSignatureMethod":      {400, "Specified signature method is not valid."},
-	"InvalidParamater":            {400, `The specified parameter "SignatureVersion" is not valid.`}, // sic
-	"InvalidVersion":              {400, "Specified parameter Version is not valid."},
-	"InvalidAction.NotFound":      {404, "Specified api is not found, please check your url and method."},
-	"InvalidParameter.Format":     {400, "Specified parameter format is not valid."},
-	"UnsupportedHTTPMethod":       {403, "This HTTP method is not supported."},
+	"InvalidAccessKeyId.NotFound":    {404, "Specified access key is not found."},
+	"InvalidAccessKeyId.Inactive":    {400, "Specified access key is disabled."},
+	"InvalidTimeStamp.Format":        {400, "Specified time stamp or date value is not well formatted."},
+	"InvalidTimeStamp.Expired":       {400, "Specified time stamp or date value is expired."},
+	"SignatureNonceUsed":             {400, "Specified signature nonce was used already."},
+	"SignatureDoesNotMatch":          {400, "Specified signature is not matched with our calculation."},
+	"IncompleteSignature":            {400, "The request signature does not conform to Aliyun standards."},
+	"InvalidSignatureMethod":         {400, "Specified signature method is not valid."},
+	"InvalidParamater":               {400, `The specified parameter "SignatureVersion" is not valid.`}, // sic
+	"InvalidVersion":                 {400, "Specified parameter Version is not valid."},
+	"InvalidAction.NotFound":         {404, "Specified api is not found, please check your url and method."},
+	"InvalidParameter.Format":        {400, "Specified parameter format is not valid."},
+	"UnsupportedHTTPMethod":          {403, "This HTTP method is not supported."},
+	"MissingSecurityToken":           {400, "SecurityToken is mandatory for this action."},
+	"InvalidSecurityToken.Expired":   {400, "Specified SecurityToken is expired."},
+	"InvalidSecurityToken.Malformed": {400, "Specified SecurityToken is malformed."},
 	"InvalidSecurityToken.MismatchWithAccessKey": {
 		400,
 		"Specified SecurityToken mismatch with the AccessKey.",
 	},
+	"Throttling.User": {400, "Request was denied due to user flow control."},
+	"Throttling.Api":  {400, "Request was denied due to api flow control."},
 
 	// Parameters, authorization, server.
 	"InvalidParameter":         {400, `The specified parameter "%s" is not valid.`},
@@ -235,6 +305,8 @@ var common = map[string]wording{
 	},
 	"InternalError.Dispatch": {500, "An error occurred when you dispatched the request."},
 	"ServiceUnavailable":     {503, "The request has failed due to a temporary failure of the server."},
+
+	"IdempotentParameterMismatch": {400, "The request is retried with updated parameters."},
 
 	// SendFile.
 	"MissingParam.InstanceId":       {400, "The parameter instanceId is missing or empty."},
@@ -305,15 +377,107 @@ var common = map[string]wording{
 	},
 	"InvalidResourceType.NotFound": {404, "The ResourceType provided does not exist in our records."},
 
+	// Instances as ECS lists them, and the settings of Cloud Assistant.
+	"InvalidStatus.NotFound":              {404, "The specified Status is not found"},
+	"InvalidTag.Mismatch":                 {400, "The specified Tag.n.Key and Tag.n.Value are not match."},
+	"InvalidTagCount":                     {400, "The specified tags are beyond the permitted range."},
+	"InvalidParameter.TooManyInstanceIds": {403, "Instance ids cannot be more than 100."},
+	"Abs.InvalidInstanceIds.MalFormed":    {403, "The specified instanceIds is not valid."},
+	"InvalidZoneId.NotFound":              {404, "The ZoneId provided does not exist in our records."},
+	"InvalidParameter.SettingType":        {400, "The specified parameter SettingType is not valid."},
+	"InvalidInstanceId.OSTypeUnsupported": {
+		403,
+		"The OS type of the instance %s corresponding to the parameter InstanceId does not support the operation.",
+	},
+
+	// Tags of resources.
+	"NumberExceed.ResourceIds":       {400, "The ResourceIds parameter's number is exceed , Valid : 50."},
+	"OperationDenied.QuotaExceed":    {400, "The quota of tags on resource is beyond permitted range."},
+	"InvalidResourceId.NotSupported": {403, "The specified ResourceId does not support tagging."},
+	"NoPermission.Tag":               {403, "The operator is not permission for the tag."},
+	"MissingParameter.ResourceIds":   {404, "The parameter - ResourceIds.N should not be null."},
+	"MissingParameter.ResourceType":  {404, "The parameter - ResourceType should not be null."},
+	"MissingParameter.Tags":          {404, "The parameter - Tags should not be null."},
+	"MissingParameter.RegionId":      {404, "The parameter - RegionId should not be null."},
+	"InvalidResourceId.NotFound":     {404, "The specified ResourceIds are not found in our records."},
+
 	// RAM.
-	"EntityNotExist.User.AccessKey": {404, "The Access Key does not exist."},
-	"LimitExceeded.User.AccessKey": {
+	"InvalidParameter.UserName.InvalidChars":   {400, `The parameter - "UserName" contains invalid chars.`},
+	"InvalidParameter.UserName.Length":         {400, `The parameter - "UserName" beyond the length limit.`},
+	"InvalidParameter.DisplayName.Length":      {400, `The parameter - "DisplayName" beyond the length limit.`},
+	"InvalidParameter.NewDisplayName.Length":   {400, `The parameter - "NewDisplayName" beyond the length limit.`},
+	"InvalidParameter.Comments.Length":         {400, `The parameter - "Comments" beyond the length limit.`},
+	"InvalidParameter.NewComments.Length":      {400, `The parameter - "NewComments" beyond the length limit.`},
+	"InvalidParameter.GroupName.InvalidChars":  {400, `The parameter - "GroupName" contains invalid chars.`},
+	"InvalidParameter.GroupName.Length":        {400, `The parameter - "GroupName" beyond the length limit.`},
+	"InvalidParameter.PolicyType":              {400, `The parameter - "PolicyType" is incorrect.`},
+	"InvalidParameter.PolicyName.InvalidChars": {400, `The parameter - "PolicyName" contains invalid chars.`},
+	"InvalidParameter.PolicyName.Length":       {400, `The parameter - "PolicyName" beyond the length limit.`},
+	"InvalidParameter.PolicyDocument.Length":   {400, `The parameter - "PolicyDocument" beyond the length limit.`},
+	"InvalidParameter.Description.Length":      {400, `The parameter - "Description" beyond the length limit.`},
+	"InvalidParameter.Policy.Length":           {400, `The parameter - "Policy" beyond the length limit.`},
+	"InvalidParameter.MaxItems":                {400, `The parameter - "MaxItems" is incorrect.`},
+	"InvalidParameter.Marker":                  {400, `The parameter - "Marker" is incorrect.`},
+	"InvalidParameter.Length":                  {400, "A parameter is beyond the length limit."},
+	"InvalidParameter.DurationSeconds":         {400, "The specified DurationSeconds is not valid: %s."},
+	"MalformedPolicyDocument":                  {400, "%s"},
+	"EntityNotExist.User":                      {404, "The user does not exist."},
+	"EntityNotExist.User.AccessKey":            {404, "The user access key does not exist."},
+	"EntityNotExist.User.Policy":               {404, "The indicate policy of the user does not exist."},
+	"EntityNotExist.User.Group":                {404, "The user has not joined the group."},
+	"EntityNotExist.Group":                     {404, "The group does not exist."},
+	"EntityNotExist.Group.Policy":              {404, "The indicate policy attached to the group does not exist."},
+	"EntityNotExist.Policy":                    {404, "The policy does not exist."},
+	"EntityAlreadyExists.User":                 {409, "The user does already EXIST."},
+	"EntityAlreadyExists.User.Group":           {409, "The user has already joined the group."},
+	"EntityAlreadyExists.User.Policy":          {409, "The user has already been attached this policy."},
+	"EntityAlreadyExists.Group":                {409, "The group does already EXIST."},
+	"EntityAlreadyExists.Group.Policy":         {409, "The group has already been attached this policy."},
+	"EntityAlreadyExists.Policy":               {409, "The policy does already EXIST."},
+	"DeleteConflict.User.Group":                {409, "The user CAN NOT be in any group while deleting the user."},
+	"DeleteConflict.User.AccessKey":            {409, "The user CAN NOT has any access key while deleting the user."},
+	"DeleteConflict.User.Policy":               {409, "The user CAN NOT has any attached policy while deleting the user."},
+	"DeleteConflict.Group.User":                {409, "The group CAN NOT has any user member while deleting the group."},
+	"DeleteConflict.Group.Policy":              {409, "The entity CAN NOT has any attached policy while deleting the group."},
+	"DeleteConflict.Policy.User":               {409, "The policy CAN NOT been attached to any user while deleting the policy."},
+	"DeleteConflict.Policy.Group":              {409, "The policy CAN NOT been attached to any group while deleting the policy."},
+	"LimitExceeded.User":                       {409, "The count of users beyond the current limits."},
+	"LimitExceeded.User.AccessKey":             {409, "The access key count of the user access keys beyond the current limits."},
+	"LimitExceeded.User.Group":                 {409, "The count of groups the target user joined beyond the current limits."},
+	"LimitExceeded.User.Policy":                {409, "The policy count of the user attached policies beyond the current limits."},
+	"LimitExceeded.Group":                      {409, "The count of groups beyond the current limits."},
+	"LimitExceeded.Group.Policy":               {409, "The policy count of the group beyond the current limits."},
+	"LimitExceeded.Policy":                     {409, "The count of policy beyond the current limits."},
+	"LimitExceeded.Policy.Version":             {409, "The count of policy version beyond the current limits."},
+	"DeleteConflict.Policy.Version":            {409, "The policy CAN NOT has any version except the default version."},
+
+	// Resource Manager.
+	"InvalidParameter.Name.InvalidChars": {400, "The Name is invalid."},
+	"InvalidParameter.Name.Length":       {400, "The maximum length of Name is exceeded."},
+	"InvalidParameter.ResourceGroupId":   {400, "The ResourceGroupId is invalid."},
+	"InvalidParameter.DisplayName":       {400, "The DisplayName is invalid."},
+	"EntityNotExists.ResourceGroup": {
+		404,
+		"The specified resource group does not exist. You must first create a resource group.",
+	},
+	"EntityAlreadyExists.ResourceGroup": {409, "The resource group already exists."}, // none is published
+	"LimitExceeded.ResourceGroup":       {409, "The count of resource groups beyond the current limits."},
+	"DeleteConflict.ResourceGroup.Resource": {
 		409,
-		"The access key count of the user access keys beyond the current limits.",
+		"Failed to delete the resource group because one or more cloud resources exist in the resource group. Try again " +
+			"later after you release the cloud resources.",
 	},
 
 	// Ours: the service publishes nothing for a body that is too long.
 	"RequestBody.TooLarge": {413, "The request body is longer than %s bytes."},
+}
+
+// forbiddenBecause is for operations that are refused by a rule of ours.
+var forbiddenBecause = map[string]wording{"Operation.Forbidden": {403, "The operation is not permitted: %s."}}
+
+// longDisplayName is how Resource Manager says it.
+var longDisplayName = map[string]wording{
+	"InvalidParameter.DisplayName.Length": {400, "The maximum length of DisplayName is exceeded."},
 }
 
 // exceptions holds what single operations publish otherwise.
@@ -336,9 +500,31 @@ var exceptions = map[string]map[string]wording{
 	"ModifyManagedInstance": {
 		"InvalidInstance.NotFound": {404, "The specified instances id does not exist."},
 	},
-	// RAM lets a key end itself; we do not, and say why.
-	"UpdateAccessKey": {"Operation.Forbidden": {403, "The operation is not permitted: %s."}},
-	"DeleteAccessKey": {"Operation.Forbidden": {403, "The operation is not permitted: %s."}},
+	"TagResources": {
+		"NumberExceed.Tags":  {400, "The Tags parameter's number is exceed , Valid : 20."},
+		"ServiceUnavailable": {500, "The service is unavailable, please try again later."},
+	},
+	"UntagResources": {
+		"NumberExceed.Tags":  {400, "The Tags parameter's number is exceed , Valid : 20."},
+		"ServiceUnavailable": {500, "The service is unavailable, please try again later."},
+	},
+	"ListTagResources": {
+		"NumberExceed.Tags":  {400, "The Tags parameter's number is exceed , Valid : 20."},
+		"ServiceUnavailable": {500, "The service is unavailable, please try again later."},
+	},
+	"DescribeCloudAssistantSettings": {
+		"InvalidRegionId.NotFound": {404, "The specified parameter RegionId does not exist."},
+		"InternalError":            {500, "An error occurred when you dispatched the request."},
+	},
+	"CreateResourceGroup": longDisplayName,
+	"UpdateResourceGroup": longDisplayName,
+	// These say why: RAM has no such rule.
+	"UpdateAccessKey":     forbiddenBecause,
+	"DeleteAccessKey":     forbiddenBecause,
+	"CreateAccessKey":     forbiddenBecause,
+	"GetSessionToken":     forbiddenBecause,
+	"CreatePolicyVersion": forbiddenBecause,
+	"DeletePolicy":        forbiddenBecause,
 	"DeregisterManagedInstance": {
 		"InvalidInstance.NotFound": {404, "The specified instance id does not exist."},
 	},

@@ -226,7 +226,7 @@ func TestFaults(t *testing.T) {
 		},
 		{
 			"unknown key", "DeleteAccessKey", waybill.Errorf(waybill.AccessKeyNotFound, "x"),
-			Fault{404, "EntityNotExist.User.AccessKey", "The Access Key does not exist."},
+			Fault{404, "EntityNotExist.User.AccessKey", "The user access key does not exist."},
 		},
 		{
 			"nameless parameter", "SendFile", refuse("InvalidParameter"),

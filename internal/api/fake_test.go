@@ -36,10 +36,21 @@ var testNow = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 // fake stands in for control.Service: it knows keys and nonces, records what the use cases are asked, and answers
 // them with what the test put here.
+//
+// The use cases that no test here asks are those of a nil service: they panic.
 type fake struct {
+	service
+
 	mu     sync.Mutex
 	nonces map[string]time.Time // what is remembered, until when
 	asked  []any                // the arguments of every use case, in order
+
+	records  []string        // the actions and results of what was recorded
+	denied   error           // of Authorize
+	requests []*waybill.Act  // that Authorize was asked about
+	tags     [][]waybill.Tag // that they would set
+	recorded func() error    // of Record; nil: no error
+	repeats  bool            // every use case was carried out before
 
 	err        error // of every use case
 	panics     any   // what every use case panics with
@@ -66,13 +77,44 @@ func (f *fake) Now() time.Time    { return testNow }
 func (f *fake) Regions() []string { return []string{testRegion, "cn-beijing"} }
 func (f *fake) TokenKey() []byte  { return []byte("0123456789abcdef0123456789abcdef") }
 
-func (f *fake) Credential(_ context.Context, keyID string) (control.Credential, error) {
+func (f *fake) Authorize(_ context.Context, act *waybill.Act, tags []waybill.Tag) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.requests, f.tags = append(f.requests, act), append(f.tags, tags)
+	return f.denied
+}
+
+func (f *fake) Record(_ context.Context, act *waybill.Act, result string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.records = append(f.records, act.Action+" "+result)
+	if f.recorded != nil {
+		return f.recorded()
+	}
+	act.Recorded = true
+	return nil
+}
+
+// did is what a use case does about the record of its act.
+func (f *fake) did(act *waybill.Act, args ...any) error {
+	err := f.ask(args...)
+	act.Repeated = f.repeats
+	act.Recorded = err == nil && !f.repeats
+	return err
+}
+
+func (f *fake) Credential(_ context.Context, keyID, token string) (control.Credential, error) {
 	if f.credErr != nil {
 		return control.Credential{}, f.credErr
 	}
 	key := waybill.AccessKey{ID: keyID, Account: testAccount, Active: true}
+	if token != "" {
+		return control.Credential{}, waybill.Errorf(waybill.TokenMismatch, "the key takes no token")
+	}
 	switch keyID {
 	case testKey:
+	case "userid":
+		key.User = "alice"
 	case "otherid":
 		key.Account = "6543210987654321"
 	case "inactiveid":
@@ -85,10 +127,10 @@ func (f *fake) Credential(_ context.Context, keyID string) (control.Credential, 
 	return control.Credential{Key: key, Secret: testSecret}, nil
 }
 
-func (f *fake) UseNonce(_ context.Context, keyID, nonce string, until time.Time) (bool, error) {
+func (f *fake) UseNonce(_ context.Context, c control.Credential, nonce string, until time.Time) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	name := keyID + " " + nonce
+	name := c.Key.ID + " " + nonce
 	if _, used := f.nonces[name]; used {
 		return false, nil
 	}
@@ -96,8 +138,8 @@ func (f *fake) UseNonce(_ context.Context, keyID, nonce string, until time.Time)
 	return true, nil
 }
 
-func (f *fake) Send(_ context.Context, who waybill.Principal, req control.SendRequest) (waybill.DeliveryID, error) {
-	return "f-hz0vk9", f.ask(who, req)
+func (f *fake) Send(_ context.Context, act *waybill.Act, req control.SendRequest) (waybill.DeliveryID, error) {
+	return "f-hz0vk9", f.did(act, act.Principal, req)
 }
 
 func (f *fake) Deliveries(
@@ -107,11 +149,11 @@ func (f *fake) Deliveries(
 }
 
 func (f *fake) CreateActivation(
-	_ context.Context, _ waybill.Principal, a waybill.Activation,
-) (waybill.Activation, string, error) {
-	err := f.ask(a)
+	_ context.Context, act *waybill.Act, a waybill.Activation,
+) (control.NewActivation, error) {
+	err := f.did(act, a)
 	a.ID = "4ECEEE12-56F1-4FBC-9AB1-890F12340001"
-	return a, "a-hz0ch3SwhOlE+Xo/32lAZC", err
+	return control.NewActivation{Activation: a, Code: "a-hz0ch3SwhOlE+Xo/32lAZC"}, err
 }
 
 func (f *fake) Activations(
@@ -120,21 +162,21 @@ func (f *fake) Activations(
 	return f.codes, f.ask(q, p)
 }
 
-func (f *fake) one(region string, id waybill.ActivationID, disabled bool) (waybill.Activation, error) {
-	err := f.ask(region, id)
-	return waybill.Activation{ID: id, Region: region, TTL: 4 * time.Hour, Disabled: disabled, Created: testNow}, err
+func (f *fake) one(act *waybill.Act, id waybill.ActivationID, disabled bool) (waybill.Activation, error) {
+	err := f.did(act, act.Region, id)
+	return waybill.Activation{ID: id, Region: act.Region, TTL: 4 * time.Hour, Disabled: disabled, Created: testNow}, err
 }
 
 func (f *fake) DisableActivation(
-	_ context.Context, _ waybill.Principal, region string, id waybill.ActivationID,
+	_ context.Context, act *waybill.Act, id waybill.ActivationID,
 ) (waybill.Activation, error) {
-	return f.one(region, id, true)
+	return f.one(act, id, true)
 }
 
 func (f *fake) DeleteActivation(
-	_ context.Context, _ waybill.Principal, region string, id waybill.ActivationID,
+	_ context.Context, act *waybill.Act, id waybill.ActivationID,
 ) (waybill.Activation, error) {
-	return f.one(region, id, false)
+	return f.one(act, id, false)
 }
 
 func (f *fake) Instances(
@@ -144,31 +186,31 @@ func (f *fake) Instances(
 }
 
 func (f *fake) RenameInstance(
-	_ context.Context, _ waybill.Principal, region string, id waybill.InstanceID, name string,
+	_ context.Context, act *waybill.Act, id waybill.InstanceID, name string,
 ) (waybill.Instance, error) {
-	return waybill.Instance{ID: id, Name: name}, f.ask(region, id, name)
+	return waybill.Instance{ID: id, Name: name}, f.did(act, act.Region, id, name)
 }
 
 func (f *fake) Deregister(
-	_ context.Context, _ waybill.Principal, region string, id waybill.InstanceID,
+	_ context.Context, act *waybill.Act, id waybill.InstanceID,
 ) (waybill.Instance, error) {
-	return waybill.Instance{ID: id, Name: "web-001"}, f.ask(region, id)
+	return waybill.Instance{ID: id, Name: "web-001"}, f.did(act, act.Region, id)
 }
 
-func (f *fake) AccessKeys(context.Context, waybill.Principal) ([]waybill.AccessKey, error) {
-	return f.keys, f.ask("access keys")
+func (f *fake) AccessKeys(_ context.Context, _ waybill.Principal, user string) ([]waybill.AccessKey, error) {
+	return f.keys, f.ask("access keys of " + user)
 }
 
-func (f *fake) CreateAccessKey(context.Context, waybill.Principal) (waybill.AccessKey, string, error) {
-	return waybill.AccessKey{ID: "newid", Active: true, Created: testNow}, "newsecret", f.ask("create access key")
+func (f *fake) CreateAccessKey(_ context.Context, act *waybill.Act, _ string) (waybill.AccessKey, string, error) {
+	return waybill.AccessKey{ID: "newid", Active: true, Created: testNow}, "newsecret", f.did(act, "create access key")
 }
 
-func (f *fake) SetAccessKey(_ context.Context, _ waybill.Principal, id string, active bool) error {
-	return f.ask(id, active)
+func (f *fake) SetAccessKey(_ context.Context, act *waybill.Act, _, id string, active bool) error {
+	return f.did(act, id, active)
 }
 
-func (f *fake) DeleteAccessKey(_ context.Context, _ waybill.Principal, id string) error {
-	return f.ask(id)
+func (f *fake) DeleteAccessKey(_ context.Context, act *waybill.Act, _, id string) error {
+	return f.did(act, id)
 }
 
 // newTestServer returns a Server over f that logs nowhere.

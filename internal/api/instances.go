@@ -18,6 +18,17 @@ const (
 	maxStatusPageSize     = 100 // 2021; scripts of that time still ask for it
 )
 
+// instanceService is what the operations on instances need.
+type instanceService interface {
+	Instances(
+		ctx context.Context, who waybill.Principal, f control.InstanceFilter, p control.Page,
+	) (control.Listing[waybill.Instance], error)
+	RenameInstance(
+		ctx context.Context, act *waybill.Act, id waybill.InstanceID, name string,
+	) (waybill.Instance, error)
+	Deregister(ctx context.Context, act *waybill.Act, id waybill.InstanceID) (waybill.Instance, error)
+}
+
 type describeManagedInstancesInput struct {
 	regional
 	managedInstanceQuery
@@ -151,7 +162,7 @@ type modifyManagedInstanceOutput struct {
 func (c *call) modifyManagedInstance(
 	ctx context.Context, in *modifyManagedInstanceInput,
 ) (*modifyManagedInstanceOutput, error) {
-	i, err := c.RenameInstance(ctx, c.who, in.RegionId, in.InstanceId, in.InstanceName)
+	i, err := c.RenameInstance(ctx, c.act, in.InstanceId, in.InstanceName)
 	if err != nil {
 		return nil, err
 	}
@@ -174,10 +185,7 @@ type deregisterManagedInstanceOutput struct {
 func (c *call) deregisterManagedInstance(
 	ctx context.Context, in *deregisterManagedInstanceInput,
 ) (*deregisterManagedInstanceOutput, error) {
-	if err := in.check(); err != nil {
-		return nil, err
-	}
-	i, err := c.Deregister(ctx, c.who, in.RegionId, in.InstanceId)
+	i, err := c.Deregister(ctx, c.act, in.InstanceId)
 	if err != nil {
 		return nil, err
 	}

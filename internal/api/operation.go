@@ -30,15 +30,36 @@ type Operation struct {
 
 	// Action is what a policy must allow, as in "ecs:SendFile". Empty: every authenticated caller may.
 	Action string
-	// Resource is the ARN the action is performed on. {AccountId} stands for the caller's account and any other
-	// {Name} for the value of that parameter: one ARN for each value of a list, and * when it was not sent.
-	Resource string
+	// Resources are the ARNs the action is performed on. {AccountId} stands for the caller's account, {PolicyOwner} for
+	// it or, of a system policy, for "system", and any other {Name} for the value of that parameter: one ARN for each value
+	// of a list, and * when it was not sent.
+	Resources []string
 
 	Parameters []Parameter
 	Response   []Field // without RequestId, which every response has
-	Errors     []Fault // published for this operation, on top of the gateway's; some never occur here
+	Errors     []Fault // published for this operation, on top of the gateway's
+
+	// Extension is set on what no published API has: what it is for.
+	Extension string
+	// Never says of published errors why they do not occur here.
+	Never map[string]string
+	// Differences are what a client of the real service may notice.
+	Differences []Difference
 
 	serve func(ctx context.Context, c *call, params map[string]string) (reply, error)
+}
+
+// Difference is one way in which this server differs from the documents of the real service.
+type Difference struct {
+	Topic, Here, Elsewhere string
+}
+
+// acts returns how audit records name o.
+func (o *Operation) acts() string {
+	if o.Action != "" {
+		return o.Action
+	}
+	return services[o.Version] + ":" + o.Name
 }
 
 // Parameter is one request parameter of an operation. A list is named with an N for its index, as in Tag.N.Key.
@@ -56,7 +77,7 @@ type Field struct {
 	Name        string
 	Type        string // String, Boolean, Integer, Long, Object or Array
 	Description string
-	Fields      []Field // of an Object, or of each element of an Array
+	Fields      []Field // of an Object, or of each element of an Array; none for an Array of texts
 }
 
 // reply is a response that the frame can stamp with the request ID.
@@ -83,11 +104,18 @@ func row[In, Out any, R interface {
 	}
 	o.serve = func(ctx context.Context, c *call, params map[string]string) (reply, error) {
 		in := new(In)
-		if err := decode(params, known, reflect.ValueOf(in).Elem()); err != nil {
+		v := reflect.ValueOf(in).Elem()
+		if err := decode(params, known, v); err != nil {
+			return nil, err
+		}
+		for _, template := range o.Resources {
+			c.act.Resources = append(c.act.Resources, resources(template, c.who, v)...)
+		}
+		if err := c.repeatable(v, params); err != nil {
 			return nil, err
 		}
 		if o.Action != "" {
-			if err := c.authorize(ctx, c.who, o.Action, resources(o.Resource, c.who.Account, in)); err != nil {
+			if err := c.Authorize(ctx, c.act, requestTags(o.Kind, v)); err != nil {
 				return nil, err
 			}
 		}
@@ -100,9 +128,17 @@ func row[In, Out any, R interface {
 	return o
 }
 
-// takes reports whether o has a parameter of that name.
-func (o *Operation) takes(name string) bool {
-	return slices.ContainsFunc(o.Parameters, func(p Parameter) bool { return p.Name == name })
+// requestTags returns the tags that a request puts on something. Those of a query only select.
+func requestTags(k Kind, in reflect.Value) []waybill.Tag {
+	if f := in.FieldByName("Tag"); k == Write && f.IsValid() {
+		return f.Interface().([]waybill.Tag)
+	}
+	return nil
+}
+
+// requires reports whether o has a required parameter of that name.
+func (o *Operation) requires(name string) bool {
+	return slices.ContainsFunc(o.Parameters, func(p Parameter) bool { return p.Name == name && p.Required })
 }
 
 // publishes reports whether code is among the errors of o.
@@ -111,8 +147,7 @@ func (o *Operation) publishes(code string) bool {
 }
 
 // resources fills in an ARN template. Values are never looked at for placeholders of their own.
-func resources(template string, account waybill.AccountID, in any) []string {
-	v := reflect.ValueOf(in).Elem()
+func resources(template string, who waybill.Principal, in reflect.Value) []string {
 	arns := []string{""}
 	for template != "" {
 		literal, rest, _ := strings.Cut(template, "{")
@@ -120,9 +155,11 @@ func resources(template string, account waybill.AccountID, in any) []string {
 		values := []string{""}
 		switch {
 		case name == "AccountId":
-			values = []string{string(account)}
+			values = []string{string(who.Account)}
+		case name == "PolicyOwner":
+			values = []string{policyOwner(who, in)}
 		case found:
-			values = texts(v.FieldByName(name))
+			values = arnValues(name, who, in.FieldByName(name))
 		}
 		next := make([]string, 0, len(arns)*len(values))
 		for _, arn := range arns {
@@ -135,20 +172,32 @@ func resources(template string, account waybill.AccountID, in any) []string {
 	return arns
 }
 
-// texts returns the values of a string or a list of strings, and * if there are none.
-func texts(v reflect.Value) []string {
-	if v.Kind() == reflect.String {
-		if v.String() == "" {
-			return []string{"*"}
+// policyOwner returns whose a policy is in ARNs: system policies belong to no account.
+func policyOwner(who waybill.Principal, in reflect.Value) string {
+	if t := in.FieldByName("PolicyType"); t.IsValid() && t.String() == string(waybill.SystemPolicy) {
+		return "system"
+	}
+	return string(who.Account)
+}
+
+// arnValues returns what a parameter stands for in an ARN: its values, and * if there are none.
+func arnValues(name string, who waybill.Principal, v reflect.Value) []string {
+	var all []string
+	switch {
+	case v.Kind() == reflect.String && v.String() != "":
+		all = []string{v.String()}
+	case v.Kind() == reflect.Slice:
+		for i := range v.Len() {
+			all = append(all, v.Index(i).String())
 		}
-		return []string{v.String()}
 	}
-	if v.Len() == 0 {
+	switch {
+	case name == "ResourceType" && len(all) == 1:
+		return []string{arnType(all[0])}
+	case name == "UserName" && len(all) == 0 && who.Kind == waybill.UserActor:
+		return []string{who.Name} // of access keys, no name means one's own
+	case len(all) == 0:
 		return []string{"*"}
-	}
-	all := make([]string, v.Len())
-	for i := range all {
-		all[i] = v.Index(i).String()
 	}
 	return all
 }
@@ -161,11 +210,18 @@ func fields(t reflect.Type) []Field {
 			continue
 		}
 		field := Field{Name: f.Name, Description: f.Tag.Get("doc")}
-		switch f.Type.Kind() {
+		t := f.Type
+		if t.Kind() == reflect.Pointer { // what is not always there
+			t = t.Elem()
+		}
+		switch t.Kind() {
 		case reflect.Struct:
-			field.Type, field.Fields = "Object", fields(f.Type)
+			field.Type, field.Fields = "Object", fields(t)
 		case reflect.Slice:
-			field.Type, field.Fields = "Array", fields(f.Type.Elem())
+			field.Type = "Array"
+			if t.Elem().Kind() == reflect.Struct {
+				field.Fields = fields(t.Elem())
+			}
 		case reflect.Bool:
 			field.Type = "Boolean"
 		case reflect.Int32:

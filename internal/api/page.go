@@ -43,6 +43,57 @@ type page struct {
 	seal   func(cursor string) string
 }
 
+// marked is how the listings of RAM are paged.
+type marked struct {
+	MaxItems *int64 `limits:"1 to 1000, default 100" fault:"InvalidParameter.MaxItems" doc:"rows of a page"`
+	Marker   string `fault:"InvalidParameter.Marker" doc:"marker that the previous page returned"`
+}
+
+// truncated is how they say that there is more.
+type truncated struct {
+	IsTruncated bool   `doc:"whether there are more rows"`
+	Marker      string `json:",omitempty" xml:",omitempty" doc:"where the next page starts; only with IsTruncated"`
+}
+
+// Sizes of such a page.
+const (
+	defaultItems = 100
+	maxItems     = 1000
+)
+
+// openMarker reads the paging parameters of a listing of RAM. of is what selects the rows.
+func (c *call) openMarker(m marked, of string) (page, error) {
+	pg := page{Page: control.Page{Size: defaultItems}}
+	if n := m.MaxItems; n != nil {
+		if *n < 1 || *n > maxItems {
+			return page{}, refuse("InvalidParameter.MaxItems")
+		}
+		pg.Size = int(*n)
+	}
+	selected, err := json.Marshal(of)
+	if err != nil {
+		return page{}, err
+	}
+	if m.Marker != "" {
+		t, err := openToken(c.TokenKey(), m.Marker)
+		if err != nil || t.Operation != c.op.Name || t.Account != c.who.Account || !bytes.Equal(t.Query, selected) {
+			return page{}, refuse("InvalidParameter.Marker")
+		}
+		pg.Cursor = t.Cursor
+	}
+	pg.seal = func(cursor string) string {
+		return sealToken(c.TokenKey(), pageToken{c.op.Name, c.who.Account, "", selected, pg.Size, cursor})
+	}
+	return pg, nil
+}
+
+func (pg *page) truncated(next string) truncated {
+	if next == "" {
+		return truncated{}
+	}
+	return truncated{IsTruncated: true, Marker: pg.seal(next)}
+}
+
 // pageToken is what a NextToken holds: the next page of one account's listing, with all that selects it.
 type pageToken struct {
 	Operation string            `json:"o"`

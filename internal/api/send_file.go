@@ -4,6 +4,11 @@ package api
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 	"time"
 
 	"github.com/openwaybill/waybill"
@@ -27,7 +32,7 @@ type tagged struct {
 
 // idempotent is the mark by which a client's repetition of a request can be told.
 type idempotent struct {
-	ClientToken string `limits:"at most 64 ASCII characters" doc:"accepted; a repeated request is carried out again"`
+	ClientToken string `limits:"at most 64 ASCII characters" doc:"a repetition within 24 hours changes nothing and is answered alike"`
 }
 
 func (i idempotent) check() error {
@@ -40,6 +45,35 @@ func (i idempotent) check() error {
 		}
 	}
 	return nil
+}
+
+// repeatable takes the ClientToken of a request, if it has one, into its act, with the digest of all other parameters.
+// An empty parameter counts as not sent.
+func (c *call) repeatable(in reflect.Value, params map[string]string) error {
+	f := in.FieldByName("ClientToken")
+	if !f.IsValid() || f.String() == "" {
+		return nil
+	}
+	if err := (idempotent{f.String()}).check(); err != nil {
+		return err
+	}
+	digest := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(params)) {
+		if value := params[name]; name != "ClientToken" && value != "" {
+			fmt.Fprintf(digest, "%d %s %d %s ", len(name), name, len(value), value)
+		}
+	}
+	c.act.Token = f.String()
+	digest.Sum(c.act.Digest[:0])
+	return nil
+}
+
+// deliveryService is what the operations on deliveries need.
+type deliveryService interface {
+	Send(ctx context.Context, act *waybill.Act, req control.SendRequest) (waybill.DeliveryID, error)
+	Deliveries(
+		ctx context.Context, who waybill.Principal, f control.DeliveryFilter, p control.Page,
+	) (control.Listing[control.DeliveryResult], error)
 }
 
 type sendFileInput struct {
@@ -66,10 +100,7 @@ type sendFileOutput struct {
 }
 
 func (c *call) sendFile(ctx context.Context, in *sendFileInput) (*sendFileOutput, error) {
-	if err := in.check(); err != nil {
-		return nil, err
-	}
-	id, err := c.Send(ctx, c.who, control.SendRequest{
+	id, err := c.Send(ctx, c.act, control.SendRequest{
 		Region:    in.RegionId,
 		Instances: in.InstanceId,
 		File: waybill.FileSpec{

@@ -44,65 +44,46 @@ const DefaultMaxPageSize = 50
 
 // Config is how a Server behaves. The zero value is ready to use.
 type Config struct {
-	// Authorize says whether who may perform action on every one of the resources, which are ARNs. A refusal is a
-	// waybill.Error with code Forbidden. Nil allows every caller with a valid key.
-	Authorize func(ctx context.Context, who waybill.Principal, action string, resources []string) error
 	// HelpURL, followed by the error code, is the Recommend of an error. Empty: no recommendation.
 	HelpURL string
 	// MaxPageSize bounds PageSize and MaxResults. Zero: DefaultMaxPageSize.
 	MaxPageSize int
+	// AccountRate bounds the requests of one account, OperationRate those of one account to one operation, each on this
+	// server. Zero: not at all.
+	AccountRate, OperationRate Rate
 }
 
-// service is what this package needs of control.Service.
+// service is what this package needs of control.Service, each part beside the operations that use it.
 type service interface {
 	Now() time.Time
 	Regions() []string
 	TokenKey() []byte
-	Credential(ctx context.Context, keyID string) (control.Credential, error)
-	UseNonce(ctx context.Context, keyID, nonce string, until time.Time) (fresh bool, err error)
+	Credential(ctx context.Context, keyID, securityToken string) (control.Credential, error)
+	UseNonce(ctx context.Context, c control.Credential, nonce string, until time.Time) (fresh bool, err error)
+	Authorize(ctx context.Context, act *waybill.Act, requestTags []waybill.Tag) error
+	Record(ctx context.Context, act *waybill.Act, result string) error
 
-	Send(ctx context.Context, who waybill.Principal, req control.SendRequest) (waybill.DeliveryID, error)
-	Deliveries(
-		ctx context.Context, who waybill.Principal, f control.DeliveryFilter, p control.Page,
-	) (control.Listing[control.DeliveryResult], error)
-
-	CreateActivation(
-		ctx context.Context, who waybill.Principal, a waybill.Activation,
-	) (created waybill.Activation, code string, err error)
-	Activations(
-		ctx context.Context, who waybill.Principal, f control.ActivationFilter, p control.Page,
-	) (control.Listing[waybill.Activation], error)
-	DisableActivation(
-		ctx context.Context, who waybill.Principal, region string, id waybill.ActivationID,
-	) (waybill.Activation, error)
-	DeleteActivation(
-		ctx context.Context, who waybill.Principal, region string, id waybill.ActivationID,
-	) (waybill.Activation, error)
-
-	Instances(
-		ctx context.Context, who waybill.Principal, f control.InstanceFilter, p control.Page,
-	) (control.Listing[waybill.Instance], error)
-	RenameInstance(
-		ctx context.Context, who waybill.Principal, region string, id waybill.InstanceID, name string,
-	) (waybill.Instance, error)
-	Deregister(
-		ctx context.Context, who waybill.Principal, region string, id waybill.InstanceID,
-	) (waybill.Instance, error)
-
-	AccessKeys(ctx context.Context, who waybill.Principal) ([]waybill.AccessKey, error)
-	CreateAccessKey(ctx context.Context, who waybill.Principal) (key waybill.AccessKey, secret string, err error)
-	SetAccessKey(ctx context.Context, who waybill.Principal, id string, active bool) error
-	DeleteAccessKey(ctx context.Context, who waybill.Principal, id string) error
+	deliveryService
+	activationService
+	instanceService
+	tagService
+	groupService
+	auditService
+	keyService
+	userService
+	policyService
 }
+
+var _ service = (*control.Service)(nil)
 
 // call is what a handler knows of the request it serves.
 type call struct {
 	service
-	op        *Operation
-	who       waybill.Principal
-	host      string // the endpoint as the client sees it
-	maxPage   int
-	authorize func(ctx context.Context, who waybill.Principal, action string, resources []string) error
+	op      *Operation
+	who     waybill.Principal
+	act     *waybill.Act // the same, with what it does
+	host    string       // the endpoint as the client sees it
+	maxPage int
 }
 
 // Server answers signed requests. It may be used by any number of goroutines at once.
@@ -110,6 +91,7 @@ type Server struct {
 	cfg        Config
 	service    service
 	operations map[string]map[string]*Operation // by version and name
+	throttle   throttle
 	requests   *prometheus.CounterVec
 	duration   *prometheus.HistogramVec
 	log        *slog.Logger
@@ -127,6 +109,7 @@ func newServer(cfg Config, svc service, reg prometheus.Registerer, log *slog.Log
 	s := &Server{
 		cfg:        cfg,
 		service:    svc,
+		throttle:   throttle{account: cfg.AccountRate, operation: cfg.OperationRate},
 		operations: make(map[string]map[string]*Operation),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "waybill_api_requests_total",
@@ -157,28 +140,32 @@ type exchange struct {
 	action string // as the client wrote it
 	keyID  string // likewise
 	op     *Operation
+	wait   time.Duration // of a throttled request: when to come again
 }
 
 // ServeHTTP implements http.Handler. It answers every path; all but "/" with an error.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	x := &exchange{id: strings.ToUpper(uuid.NewString()), host: r.Host, format: acs.JSON}
-	out, err := s.serve(w, r, x)
+	out, err := guard(func() (reply, error) { return s.serve(w, r, x) })
 	status, code, body, err := s.encode(x, out, err)
 
 	h := w.Header()
 	h.Set("Content-Type", formats[x.format].contentType)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("x-acs-request-id", x.id)
+	if x.wait > 0 {
+		h.Set("x-acs-retry-after", strconv.FormatInt(x.wait.Milliseconds()+1, 10))
+	}
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // a client that is gone cannot be told
 
-	s.record(r.Context(), x, status, code, err, time.Since(start))
+	s.report(r.Context(), x, status, code, err, time.Since(start))
 }
 
-// record logs and counts an answered request. Nothing that a stranger chooses becomes a label, and no parameter or
+// report logs and counts an answered request. Nothing that a stranger chooses becomes a label, and no parameter or
 // signature reaches the log.
-func (s *Server) record(ctx context.Context, x *exchange, status int, code string, err error, took time.Duration) {
+func (s *Server) report(ctx context.Context, x *exchange, status int, code string, err error, took time.Duration) {
 	label := "unknown"
 	if x.op != nil {
 		label = x.op.Name
@@ -223,6 +210,8 @@ type errorBody struct {
 	Code      string
 	Message   string
 	Recommend string
+
+	AccessDeniedDetail *accessDenied `json:",omitempty" xml:",omitempty"`
 }
 
 // encode turns the outcome of a request into its answer. The error it returns is the one to log.
@@ -235,24 +224,31 @@ func (s *Server) encode(x *exchange, out reply, err error) (status int, code str
 		}
 	}
 	f := faultOf(x.op, err)
-	e := errorBody{RequestId: x.id, HostId: x.host, Code: f.Code, Message: f.Message}
+	e := errorBody{
+		RequestId: x.id, HostId: x.host, Code: f.Code, Message: f.Message, AccessDeniedDetail: deniedDetail(err),
+	}
 	if s.cfg.HelpURL != "" {
 		e.Recommend = s.cfg.HelpURL + url.QueryEscape(f.Code)
 	}
 	body, encodeErr := encode("Error", e)
 	if encodeErr != nil {
-		panic(encodeErr) // five strings
+		panic(encodeErr) // strings
 	}
 	return f.Status, f.Code, body, err
 }
 
-// serve takes one request through the steps that all operations share. A panic in any of them is an error.
-func (s *Server) serve(w http.ResponseWriter, r *http.Request, x *exchange) (out reply, err error) {
+// guard runs f. A panic in it is an error.
+func guard(f func() (reply, error)) (out reply, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			out, err = nil, &panicked{value: p, stack: debug.Stack()}
 		}
 	}()
+	return f()
+}
+
+// serve takes one request through the steps that all operations share.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, x *exchange) (out reply, err error) {
 	body, bodyErr := readBody(w, r)
 	q, err := acs.Parse(r, body)
 	x.format, x.action, x.keyID = q.Format, q.Action, q.AccessKeyID
@@ -271,8 +267,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, x *exchange) (out
 	if err != nil {
 		return nil, err
 	}
-	who.RequestID = x.id
-	who.SourceIP = sourceIP(r.RemoteAddr)
+	who.RequestID, who.SourceIP, who.Secure = x.id, sourceIP(r.RemoteAddr), r.TLS != nil
 
 	byName, ok := s.operations[q.Version]
 	if !ok {
@@ -283,18 +278,54 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, x *exchange) (out
 		return nil, refuse("InvalidAction.NotFound")
 	}
 	x.op = op
-	if op.takes("RegionId") {
-		if err := s.checkRegion(q.Params["RegionId"]); err != nil {
-			return nil, err
-		}
+	if x.wait, err = s.throttle.admit(who.Account, op, s.service.Now()); err != nil {
+		return nil, err
 	}
-	c := &call{service: s.service, op: op, who: who, host: x.host, maxPage: s.cfg.MaxPageSize, authorize: s.authorize}
-	return op.serve(ctx, c, q.Params)
+	c := &call{service: s.service, op: op, who: who, host: x.host, maxPage: s.cfg.MaxPageSize}
+	c.act = &waybill.Act{Principal: who, Action: op.acts(), Region: q.Params["RegionId"]}
+	out, err = guard(func() (reply, error) {
+		if op.requires("RegionId") {
+			if err := c.checkRegion(q.Params["RegionId"]); err != nil {
+				return nil, err
+			}
+		}
+		return op.serve(ctx, c, q.Params)
+	})
+	if op.Kind == Write {
+		err = s.record(ctx, c, err)
+	}
+	return out, err
+}
+
+// record writes the audit record of a request that may change something, unless it was written with the change. What
+// cannot be recorded is not answered as done.
+func (s *Server) record(ctx context.Context, c *call, err error) error {
+	result := waybill.AuditOK
+	switch {
+	case err != nil:
+		result = faultOf(c.op, err).Code
+	case c.act.Recorded:
+		return nil
+	case c.act.Repeated:
+		result = waybill.AuditRepeated
+	}
+	recordErr := s.service.Record(context.WithoutCancel(ctx), c.act, result)
+	if recordErr != nil {
+		s.log.Error("write audit record", "request_id", c.who.RequestID, "err", recordErr)
+	}
+	if err != nil {
+		return err
+	}
+	return recordErr
 }
 
 // readBody reads the body up to its bound. The error of one that is too long leaves the query to be answered in the
 // format it asks for.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.ContentLength > maxBody { // before any of it is read
+		w.Header().Set("Connection", "close")
+		return nil, refuse("RequestBody.TooLarge", strconv.Itoa(maxBody))
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, refuse("RequestBody.TooLarge", strconv.Itoa(maxBody))
@@ -311,7 +342,7 @@ func (s *Server) authenticate(ctx context.Context, q *acs.Request) (waybill.Prin
 	if err := q.CheckTime(s.service.Now(), timeWindow); err != nil {
 		return nobody, err
 	}
-	cred, err := s.service.Credential(ctx, q.AccessKeyID)
+	cred, err := s.service.Credential(ctx, q.AccessKeyID, q.SecurityToken)
 	switch code := waybill.CodeOf(err); {
 	case err == nil:
 	case code == waybill.AccessKeyNotFound:
@@ -325,39 +356,35 @@ func (s *Server) authenticate(ctx context.Context, q *acs.Request) (waybill.Prin
 	if err := q.Verify(cred.Secret); err != nil {
 		return nobody, err
 	}
-	if q.SecurityToken != "" {
-		// Every key here is a long-lived one, to which no token belongs.
-		return nobody, refuse("InvalidSecurityToken.MismatchWithAccessKey")
-	}
-	fresh, err := s.service.UseNonce(ctx, q.AccessKeyID, q.Nonce, q.Time.Add(nonceLife))
+	fresh, err := s.service.UseNonce(ctx, cred, q.Nonce, q.Time.Add(nonceLife))
 	if err != nil {
 		return nobody, fmt.Errorf("remember nonce: %w", err)
 	}
 	if !fresh {
 		return nobody, refuse("SignatureNonceUsed")
 	}
-	return waybill.Principal{Account: cred.Key.Account, AccessKey: cred.Key.ID}, nil
+	return principalOf(cred), nil
 }
 
-func (s *Server) checkRegion(region string) error {
+// principalOf returns who holds a key.
+func principalOf(cred control.Credential) waybill.Principal {
+	who := waybill.Principal{
+		Account: cred.Key.Account, Kind: waybill.AccountActor, AccessKey: cred.Key.ID, Issuer: cred.Issuer, Session: cred.Policy,
+	}
+	if cred.Key.User != "" {
+		who.Kind, who.Name = waybill.UserActor, cred.Key.User
+	}
+	return who
+}
+
+func (c *call) checkRegion(region string) error {
 	if region == "" {
 		return missing("RegionId")
 	}
-	if !slices.Contains(s.service.Regions(), region) {
+	if !slices.Contains(c.Regions(), region) {
 		return refuse("InvalidRegionId.NotFound")
 	}
 	return nil
-}
-
-func (s *Server) authorize(ctx context.Context, who waybill.Principal, action string, resources []string) error {
-	if s.cfg.Authorize == nil {
-		return nil
-	}
-	err := s.cfg.Authorize(ctx, who, action, resources)
-	if err != nil && waybill.CodeOf(err) == waybill.Forbidden {
-		return refuse("Forbidden.RAM")
-	}
-	return err
 }
 
 // sourceIP returns the address of a peer, and the zero Addr for one without (a listener that is not TCP).

@@ -4,7 +4,6 @@ package api
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -375,6 +374,7 @@ func TestPrincipal(t *testing.T) {
 	_, header, _ := serve(newTestServer(f, Config{}), r)
 	want := waybill.Principal{
 		Account:   testAccount,
+		Kind:      waybill.AccountActor,
 		AccessKey: testKey,
 		SourceIP:  netip.MustParseAddr("192.0.2.7"),
 		RequestID: header.Get("x-acs-request-id"),
@@ -415,7 +415,26 @@ func TestAuthorize(t *testing.T) {
 		},
 		{
 			"keys", signV1("ListAccessKeys", "UserName", "alice"),
+			&asked{"ram:ListAccessKeys", []string{"acs:ram:*:" + string(testAccount) + ":user/alice"}},
+		},
+		{
+			"own keys of an account", signV1("ListAccessKeys"),
 			&asked{"ram:ListAccessKeys", []string{"acs:ram:*:" + string(testAccount) + ":user/*"}},
+		},
+		{
+			"managed instances are instances", signV1("TagResources", "RegionId", testRegion, "ResourceType", "managedinstance",
+				"ResourceId.1", "mi-1", "ResourceId.2", "mi-2", "Tag.1.Key", "k"),
+			&asked{"ecs:TagResources", []string{arn + "instance/mi-1", arn + "instance/mi-2"}},
+		},
+		{
+			"two kinds of resources", signV1("AttachPolicyToUser", "UserName", "alice", "PolicyName", "p", "PolicyType", "Custom"),
+			&asked{"ram:AttachPolicyToUser", []string{
+				"acs:ram:*:" + string(testAccount) + ":user/alice", "acs:ram:*:" + string(testAccount) + ":policy/p",
+			}},
+		},
+		{
+			"a system policy", signV1("GetPolicy", "PolicyName", "AdministratorAccess", "PolicyType", "System"),
+			&asked{"ram:GetPolicy", []string{"acs:ram:*:system:policy/AdministratorAccess"}},
 		},
 		{"regions need nothing", signV1("DescribeRegions"), nil},
 	}
@@ -423,17 +442,16 @@ func TestAuthorize(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			f := newFake()
-			var got *asked
-			s := newTestServer(f, Config{Authorize: func(
-				_ context.Context, who waybill.Principal, action string, resources []string,
-			) error {
-				if who.Account != testAccount {
-					t.Errorf("asked for account %s", who.Account)
-				}
-				got = &asked{action, resources}
-				return waybill.Errorf(waybill.Forbidden, "denied by policy")
-			}})
+			f.denied = waybill.Errorf(waybill.NotAuthorized, "denied by policy")
+			s := newTestServer(f, Config{})
 			status, _, body := serve(s, tt.request)
+			var got *asked
+			for _, act := range f.requests {
+				got = &asked{act.Action, act.Resources}
+				if act.Account != testAccount || act.Kind != waybill.AccountActor {
+					t.Errorf("asked for %+v", act.Principal)
+				}
+			}
 			if diff := cmp.Diff(tt.want, got, cmp.AllowUnexported(asked{})); diff != "" {
 				t.Errorf("asked (-want +got):\n%s", diff)
 			}

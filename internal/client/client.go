@@ -3,7 +3,8 @@
 // Package client calls Waybill's API over HTTP: it signs requests (ACS3, POST with a form), decodes answers, and says
 // what to do about the usual failures. It speaks the words of the API, one method for one operation, and keeps nothing.
 //
-// It repeats nothing. Whoever needs to repeat a call knows better which of them may be.
+// It repeats nothing. Whoever needs to repeat a call knows better which of them may be; Transient says whether it could
+// help.
 package client
 
 import (
@@ -26,10 +27,12 @@ import (
 	"github.com/openwaybill/waybill/internal/acs"
 )
 
-// The API versions. One belongs to access keys, as in the vendor's API, the other to all else.
+// The API versions. As in the vendor's API, each stands for a service of its own.
 const (
-	versionFiles = "2014-05-26"
-	versionKeys  = "2015-05-01"
+	versionECS = "2014-05-26" // files, machines, tags; and the audit trail, which is ours
+	versionRAM = "2015-05-01" // users, groups of users, their keys, policies
+	versionSTS = "2015-04-01" // who calls, and temporary keys
+	versionRM  = "2020-03-31" // resource groups
 )
 
 const (
@@ -105,7 +108,7 @@ func (c *Client) Call(ctx context.Context, action string, params url.Values, out
 	for name, values := range params {
 		withRegion[name] = values
 	}
-	return c.call(ctx, versionFiles, action, withRegion, out)
+	return c.call(ctx, versionECS, action, withRegion, out)
 }
 
 func (c *Client) call(ctx context.Context, version, action string, params url.Values, out any) error {
@@ -129,7 +132,7 @@ func (c *Client) call(ctx context.Context, version, action string, params url.Va
 	defer answer.Body.Close()
 	content, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
 	if err != nil {
-		return fmt.Errorf("call %s: read the answer: %w", action, err)
+		return fmt.Errorf("call %s: read the answer: %w", action, &cutOff{err})
 	}
 	if answer.StatusCode/100 != 2 {
 		return c.refusal(action, answer, content)

@@ -51,13 +51,7 @@ func TestOperations(t *testing.T) {
 		ErrorCode: "FileCreateFail", ErrorInfo: "Unexpected error during creating", Detail: "disk full",
 	}
 
-	tests := []struct {
-		action string
-		call   func(*client.Client) (any, error)
-		sends  map[string]string
-		answer object
-		want   any
-	}{
+	tests := []operation{
 		{
 			action: "SendFile",
 			call: func(c *client.Client) (any, error) {
@@ -67,7 +61,7 @@ func TestOperations(t *testing.T) {
 						Name: "a b*~.txt", TargetDir: "/etc", Owner: "u", Group: "g", Mode: "0600", Overwrite: true,
 					},
 					Content: []byte("\x00\xff"), Description: "你好 +", Timeout: 1500 * time.Millisecond,
-					Tags: []waybill.Tag{{Key: "k", Value: "v"}, {Key: "empty"}},
+					Tags: []waybill.Tag{{Key: "k", Value: "v"}, {Key: "empty"}}, ResourceGroup: "rg-1", ClientToken: "once",
 				})
 			},
 			sends: map[string]string{
@@ -75,6 +69,7 @@ func TestOperations(t *testing.T) {
 				"FileOwner": "u", "FileGroup": "g", "FileMode": "0600", "Overwrite": "true", "ContentType": "Base64",
 				"Content": "AP8=", "Description": "你好 +", "Timeout": "2",
 				"Tag.1.Key": "k", "Tag.1.Value": "v", "Tag.2.Key": "empty", "RegionId": "cn-test",
+				"ResourceGroupId": "rg-1", "ClientToken": "once",
 			},
 			answer: object{"InvokeId": "f-1", "RequestId": "r"},
 			want:   waybill.DeliveryID("f-1"),
@@ -137,6 +132,15 @@ func TestOperations(t *testing.T) {
 			want:   instance,
 		},
 		{
+			action: "DeregisterManagedInstance",
+			call: func(c *client.Client) (any, error) {
+				return c.DeregisterManagedInstanceOnce(ctx, "mi-1", "once")
+			},
+			sends:  map[string]string{"InstanceId": "mi-1", "RegionId": "cn-test", "ClientToken": "once"},
+			answer: object{"Instance": instanceJSON},
+			want:   instance,
+		},
+		{
 			action: "DescribeCloudAssistantStatus",
 			call: func(c *client.Client) (any, error) {
 				return c.DescribeCloudAssistantStatus(ctx, []waybill.InstanceID{"mi-1"}, client.Paging{})
@@ -157,11 +161,13 @@ func TestOperations(t *testing.T) {
 				return c.CreateActivation(ctx, client.CreateActivationRequest{
 					InstanceName: "web", InstanceCount: 3, TTL: 90 * time.Minute, Description: "d",
 					AddressRange: "10.0.0.0/8", Tags: []waybill.Tag{{Key: "k", Value: "v"}},
+					ResourceGroup: "rg-1", ClientToken: "once",
 				})
 			},
 			sends: map[string]string{
 				"InstanceName": "web", "InstanceCount": "3", "TimeToLiveInHours": "2", "Description": "d",
 				"IpAddressRange": "10.0.0.0/8", "Tag.1.Key": "k", "Tag.1.Value": "v", "RegionId": "cn-test",
+				"ResourceGroupId": "rg-1", "ClientToken": "once",
 			},
 			answer: object{"ActivationId": "A1", "ActivationCode": "a-c"},
 			want:   client.NewActivation{ID: "A1", Code: "a-c"},
@@ -205,7 +211,7 @@ func TestOperations(t *testing.T) {
 		},
 		{
 			action: "CreateAccessKey",
-			call:   func(c *client.Client) (any, error) { return c.CreateAccessKey(ctx) },
+			call:   func(c *client.Client) (any, error) { return c.CreateAccessKey(ctx, "") },
 			sends:  map[string]string{},
 			answer: object{"AccessKey": object{"AccessKeyId": "K", "AccessKeySecret": "S", "CreateDate": "d"}},
 			want:   client.AccessKey{ID: "K", Secret: "S", Created: "d"},
@@ -213,14 +219,14 @@ func TestOperations(t *testing.T) {
 		{
 			action: "UpdateAccessKey",
 			call: func(c *client.Client) (any, error) {
-				return nil, c.UpdateAccessKey(ctx, "K", client.KeyInactive)
+				return nil, c.UpdateAccessKey(ctx, "", "K", client.KeyInactive)
 			},
 			sends:  map[string]string{"UserAccessKeyId": "K", "Status": "Inactive"},
 			answer: object{},
 		},
 		{
 			action: "DeleteAccessKey",
-			call:   func(c *client.Client) (any, error) { return nil, c.DeleteAccessKey(ctx, "K") },
+			call:   func(c *client.Client) (any, error) { return nil, c.DeleteAccessKey(ctx, "", "K") },
 			sends:  map[string]string{"UserAccessKeyId": "K"},
 			answer: object{},
 		},
@@ -228,31 +234,45 @@ func TestOperations(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.action, func(t *testing.T) {
 			t.Parallel()
-			s := clienttest.NewServer(t, map[string]clienttest.Handler{
-				tt.action: func(clienttest.Call) any { return tt.answer },
-			})
-			got, err := tt.call(connect(t, s.Config()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Errorf("result (-want +got):\n%s", diff)
-			}
-			calls := s.Calls(tt.action)
-			if len(calls) != 1 {
-				t.Fatalf("%d calls", len(calls))
-			}
-			if diff := cmp.Diff(tt.sends, calls[0].Params); diff != "" {
-				t.Errorf("sent (-want +got):\n%s", diff)
-			}
 			version := "2014-05-26"
 			if strings.Contains(tt.action, "AccessKey") {
 				version = "2015-05-01"
 			}
-			if calls[0].Version != version {
-				t.Errorf("version %s, want %s", calls[0].Version, version)
-			}
+			checkOperation(t, version, tt)
 		})
+	}
+}
+
+// operation is one call: what is sent, and what is made of the answer.
+type operation struct {
+	action string
+	call   func(*client.Client) (any, error)
+	sends  map[string]string
+	answer object
+	want   any
+}
+
+func checkOperation(t *testing.T, version string, o operation) {
+	t.Helper()
+	s := clienttest.NewServer(t, map[string]clienttest.Handler{
+		o.action: func(clienttest.Call) any { return o.answer },
+	})
+	got, err := o.call(connect(t, s.Config()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(o.want, got); diff != "" {
+		t.Errorf("result (-want +got):\n%s", diff)
+	}
+	calls := s.Calls(o.action)
+	if len(calls) != 1 {
+		t.Fatalf("%d calls", len(calls))
+	}
+	if diff := cmp.Diff(o.sends, calls[0].Params); diff != "" {
+		t.Errorf("sent (-want +got):\n%s", diff)
+	}
+	if calls[0].Version != version {
+		t.Errorf("version %s, want %s", calls[0].Version, version)
 	}
 }
 

@@ -25,6 +25,7 @@ type SendFileRequest struct {
 	Timeout       time.Duration // rounded up to seconds
 	ResourceGroup string
 	Tags          []waybill.Tag
+	ClientToken   string // a repetition with the same one is answered alike, and delivers nothing again
 }
 
 // SendFile returns once the delivery is durably accepted, which says nothing of its outcome.
@@ -44,6 +45,7 @@ func (c *Client) SendFile(ctx context.Context, r SendFileRequest) (waybill.Deliv
 	p.setInt("Timeout", int64((r.Timeout+time.Second-1)/time.Second))
 	p.set("ResourceGroupId", r.ResourceGroup)
 	p.setTags(r.Tags)
+	p.set("ClientToken", r.ClientToken)
 	var out struct {
 		ID waybill.DeliveryID `json:"InvokeId"`
 	}
@@ -141,8 +143,17 @@ func (c *Client) ModifyManagedInstance(ctx context.Context, id waybill.InstanceI
 
 // DeregisterManagedInstance takes an instance out of the fleet for good and returns what it was.
 func (c *Client) DeregisterManagedInstance(ctx context.Context, id waybill.InstanceID) (Instance, error) {
+	return c.DeregisterManagedInstanceOnce(ctx, id, "")
+}
+
+// DeregisterManagedInstanceOnce is DeregisterManagedInstance with a client token: a repetition with the same one is
+// answered alike, not with an instance that is not there.
+func (c *Client) DeregisterManagedInstanceOnce(
+	ctx context.Context, id waybill.InstanceID, clientToken string,
+) (Instance, error) {
 	p := params{}
 	p.set("InstanceId", string(id))
+	p.set("ClientToken", clientToken)
 	var out struct{ Instance Instance }
 	err := c.Call(ctx, "DeregisterManagedInstance", url.Values(p), &out)
 	return out.Instance, err
@@ -183,6 +194,7 @@ type CreateActivationRequest struct {
 	AddressRange  string // an IP address or CIDR
 	ResourceGroup string
 	Tags          []waybill.Tag
+	ClientToken   string // a repetition with the same one makes nothing, and is answered with the same code
 }
 
 // CreateActivation returns the activation's ID and its code, which cannot be asked for again.
@@ -195,6 +207,7 @@ func (c *Client) CreateActivation(ctx context.Context, r CreateActivationRequest
 	p.set("IpAddressRange", r.AddressRange)
 	p.set("ResourceGroupId", r.ResourceGroup)
 	p.setTags(r.Tags)
+	p.set("ClientToken", r.ClientToken)
 	var out NewActivation
 	err := c.Call(ctx, "CreateActivation", url.Values(p), &out)
 	return out, err
@@ -259,39 +272,15 @@ func (c *Client) DescribeRegions(ctx context.Context) ([]Region, error) {
 	return out.Regions.Region, err
 }
 
-// ListAccessKeys returns the keys of the caller's account, without their secrets.
-func (c *Client) ListAccessKeys(ctx context.Context) ([]AccessKey, error) {
-	var out struct{ AccessKeys AccessKeys }
-	err := c.call(ctx, versionKeys, "ListAccessKeys", nil, &out)
-	return out.AccessKeys.Items, err
-}
-
-// CreateAccessKey returns a new key with its secret, which cannot be asked for again.
-func (c *Client) CreateAccessKey(ctx context.Context) (AccessKey, error) {
-	var out struct{ AccessKey AccessKey }
-	err := c.call(ctx, versionKeys, "CreateAccessKey", nil, &out)
-	return out.AccessKey, err
-}
-
-// UpdateAccessKey makes a key usable or not.
-func (c *Client) UpdateAccessKey(ctx context.Context, id string, status KeyStatus) error {
-	p := params{}
-	p.set("UserAccessKeyId", id)
-	p.set("Status", string(status))
-	return c.call(ctx, versionKeys, "UpdateAccessKey", url.Values(p), nil)
-}
-
-// DeleteAccessKey removes a key for good.
-func (c *Client) DeleteAccessKey(ctx context.Context, id string) error {
-	p := params{}
-	p.set("UserAccessKeyId", id)
-	return c.call(ctx, versionKeys, "DeleteAccessKey", url.Values(p), nil)
-}
-
 // pages goes through a listing. After an error, which comes with a zero T, it ends.
 func pages[T any](fetch func(Paging) (Page[T], error)) iter.Seq2[T, error] {
+	return pagesOf(maxPage, fetch)
+}
+
+// pagesOf is pages for listings with pages of another size.
+func pagesOf[T any](size int, fetch func(Paging) (Page[T], error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		for paging := (Paging{MaxResults: maxPage}); ; {
+		for paging := (Paging{MaxResults: size}); ; {
 			page, err := fetch(paging)
 			if err != nil {
 				var none T

@@ -128,28 +128,6 @@ type NewActivation struct {
 	Code string               `json:"ActivationCode"`
 }
 
-// AccessKey is a key pair of the caller's account.
-type AccessKey struct {
-	ID      string    `json:"AccessKeyId"`
-	Secret  string    `json:"AccessKeySecret,omitempty"` // only in the answer of CreateAccessKey
-	Status  KeyStatus `json:"Status"`
-	Created string    `json:"CreateDate"`
-}
-
-// KeyStatus is whether an access key may be used.
-type KeyStatus string
-
-// The statuses of an access key.
-const (
-	KeyActive   KeyStatus = "Active"
-	KeyInactive KeyStatus = "Inactive"
-)
-
-// AccessKeys is how the API nests access keys.
-type AccessKeys struct {
-	Items []AccessKey `json:"AccessKey"`
-}
-
 // Region is a region that the server answers for.
 type Region struct {
 	ID       string `json:"RegionId"`

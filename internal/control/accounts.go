@@ -3,6 +3,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -44,38 +45,16 @@ func newTokenKey() ([]byte, error) {
 // TokenKey returns the 32 bytes with which front ends sign paging tokens, the same on every server of a database.
 func (s *Service) TokenKey() []byte { return s.tokenKey }
 
-// Credential is what a front end needs to verify a signed request.
-type Credential struct {
-	Key    waybill.AccessKey
-	Secret string
-}
-
-// Credential returns the key with that ID and its secret, be it active or not. A key that is not there, or whose account
-// is disabled, is AccessKeyNotFound.
-func (s *Service) Credential(ctx context.Context, keyID string) (Credential, error) {
-	k, err := s.store.Key(ctx, keyID)
-	if errors.Is(err, store.ErrNotFound) || err == nil && k.AccountDisabled {
-		return Credential{}, waybill.Errorf(waybill.AccessKeyNotFound, "no access key %s", keyID)
-	}
-	if err != nil {
-		return Credential{}, fmt.Errorf("read access key: %w", err)
-	}
-	secret, err := s.sealer.Open(k.Sealed, []byte(k.ID))
-	if err != nil {
-		return Credential{}, fmt.Errorf("open access key: is the key file that of this database? %w", err)
-	}
-	return Credential{Key: k.AccessKey, Secret: string(secret)}, nil
-}
-
-// UseNonce reports whether a key uses nonce for the first time. Call it only after the signature was found right. The
+// UseNonce reports whether a key, whose credential this is, uses nonce for the first time. Call it only after the signature was found right. The
 // nonce is durable no later than anything the request writes.
-func (s *Service) UseNonce(ctx context.Context, keyID, nonce string, until time.Time) (fresh bool, err error) {
+func (s *Service) UseNonce(ctx context.Context, c Credential, nonce string, until time.Time) (fresh bool, err error) {
+	stored := cmp.Or(c.Issuer, c.Key.ID)
 	now := s.now()
-	if last, ok := s.used.Load(keyID); !ok || now.Sub(last.(time.Time)) > time.Minute {
-		s.used.Store(keyID, now)
-		s.store.TouchKey(keyID, now)
+	if last, ok := s.used.Load(stored); !ok || now.Sub(last.(time.Time)) > time.Minute {
+		s.used.Store(stored, now)
+		s.store.TouchKey(stored, now)
 	}
-	return s.store.UseNonce(ctx, "key:"+keyID, nonce, until)
+	return s.store.UseNonce(ctx, "key:"+c.Key.ID, nonce, until)
 }
 
 // UseAgentNonce is UseNonce for the key of an agent.
@@ -102,22 +81,38 @@ func (s *Service) Bootstrap(ctx context.Context, keyID, secret string, keep func
 	if err := keep(Credential{Key: k.AccessKey, Secret: secret}); err != nil {
 		return false, err
 	}
-	if created, err = s.store.AddFirst(ctx, a, k); err != nil {
+	act := s.serverAct(waybill.ServerActor, "", actionCreateAccount, a.ID, "", accountARN(a.ID))
+	act.Subject = keyID
+	err = s.store.For(act, nil).AddFirst(ctx, a, k)
+	if errors.Is(err, store.ErrExists) {
+		return false, nil
+	}
+	if err != nil {
 		return false, fmt.Errorf("create account: %w", err)
 	}
-	return created, nil
+	return true, nil
 }
 
 func (s *Service) newKey(account waybill.AccountID, id, secret string) store.Key {
+	return newKey(s.sealer, account, "", id, secret, s.now())
+}
+
+func newKey(sealer *identity.Sealer, account waybill.AccountID, user, id, secret string, now time.Time) store.Key {
 	return store.Key{
-		AccessKey: waybill.AccessKey{ID: id, Account: account, Active: true, Created: s.now()},
-		Sealed:    s.sealer.Seal([]byte(secret), []byte(id)),
+		AccessKey: waybill.AccessKey{ID: id, Account: account, User: user, Active: true, Created: now},
+		Sealed:    sealer.Seal([]byte(secret), []byte(id)),
 	}
 }
 
-// AccessKeys returns the keys of the caller's account, oldest first.
-func (s *Service) AccessKeys(ctx context.Context, who waybill.Principal) ([]waybill.AccessKey, error) {
-	keys, err := s.store.Keys(ctx, who.Account)
+// AccessKeys returns the keys of a user of the caller's account, or those of the account itself if user is empty, oldest
+// first.
+func (s *Service) AccessKeys(ctx context.Context, who waybill.Principal, user string) ([]waybill.AccessKey, error) {
+	if user != "" {
+		if _, err := s.User(ctx, who, user); err != nil {
+			return nil, err
+		}
+	}
+	keys, err := s.store.Keys(ctx, who.Account, user)
 	list := make([]waybill.AccessKey, len(keys))
 	for i, k := range keys {
 		list[i] = k.AccessKey
@@ -125,35 +120,40 @@ func (s *Service) AccessKeys(ctx context.Context, who waybill.Principal) ([]wayb
 	return list, err
 }
 
-// CreateAccessKey makes a key for the caller's account and returns it with its secret, which is not shown again.
-func (s *Service) CreateAccessKey(ctx context.Context, who waybill.Principal) (waybill.AccessKey, string, error) {
+// CreateAccessKey makes a key for a user, or for the account itself, and returns it with its secret, which is not shown
+// again.
+func (s *Service) CreateAccessKey(ctx context.Context, act *waybill.Act, user string) (waybill.AccessKey, string, error) {
 	id, secret := identity.NewAccessKey()
-	k := s.newKey(who.Account, id, secret)
-	added, err := s.store.AddKey(ctx, k, s.cfg.AccessKeys)
-	if err != nil {
+	k := newKey(s.sealer, act.Account, user, id, secret, s.now())
+	act.Subject = id
+	err := s.store.For(act, nil).AddKey(ctx, k, s.cfg.AccessKeys)
+	switch {
+	case errors.Is(err, store.ErrLimit):
+		return waybill.AccessKey{}, "", waybill.Errorf(waybill.AccessKeyQuota, "there are %d access keys already; delete one first", s.cfg.AccessKeys)
+	case errors.Is(err, store.ErrNotFound):
+		return waybill.AccessKey{}, "", userError(err, user)
+	case err != nil:
 		return waybill.AccessKey{}, "", fmt.Errorf("create access key: %w", err)
-	}
-	if !added {
-		return waybill.AccessKey{}, "", waybill.Errorf(waybill.AccessKeyQuota,
-			"the account has %d access keys already; delete one first", s.cfg.AccessKeys)
 	}
 	return k.AccessKey, secret, nil
 }
 
-// SetAccessKey switches a key of the caller's account on or off. The key that makes the call cannot switch itself off.
-func (s *Service) SetAccessKey(ctx context.Context, who waybill.Principal, id string, active bool) error {
-	if !active && id == who.AccessKey {
-		return waybill.Errorf(waybill.Forbidden, "a key cannot disable itself; use another key of the account")
+// SetAccessKey switches a key on or off. The key that makes the call cannot switch itself off.
+func (s *Service) SetAccessKey(ctx context.Context, act *waybill.Act, user, id string, active bool) error {
+	if !active && id == act.AccessKey {
+		return waybill.Errorf(waybill.Forbidden, "a key cannot disable itself; use another key")
 	}
-	return keyError(s.store.SetKeyActive(ctx, who.Account, id, active), id)
+	act.Subject = id
+	return keyError(s.store.For(act, nil).SetKeyActive(ctx, act.Account, user, id, active), id)
 }
 
-// DeleteAccessKey removes a key of the caller's account. The key that makes the call cannot remove itself.
-func (s *Service) DeleteAccessKey(ctx context.Context, who waybill.Principal, id string) error {
-	if id == who.AccessKey {
-		return waybill.Errorf(waybill.Forbidden, "a key cannot delete itself; use another key of the account")
+// DeleteAccessKey removes a key. The key that makes the call cannot remove itself.
+func (s *Service) DeleteAccessKey(ctx context.Context, act *waybill.Act, user, id string) error {
+	if id == act.AccessKey {
+		return waybill.Errorf(waybill.Forbidden, "a key cannot delete itself; use another key")
 	}
-	return keyError(s.store.DeleteKey(ctx, who.Account, id), id)
+	act.Subject = id
+	return keyError(s.store.For(act, nil).DeleteKey(ctx, act.Account, user, id), id)
 }
 
 func keyError(err error, id string) error {

@@ -29,7 +29,17 @@ type Config struct {
 	Regions     []string // region IDs this server answers for; the first is the default
 	Limits      waybill.Limits
 	Activations waybill.ActivationLimits
-	AccessKeys  int // keys of one account
+	AccessKeys  int // keys of one user, or of an account itself
+
+	Instances      int // instances of one account in one region; 0: no limit
+	Users          int // of one account, as the following
+	UserGroups     int
+	Policies       int
+	Attachments    int // policies attached to one user or group of users
+	ResourceGroups int
+	TemporaryLife  time.Duration // longest life of a temporary key
+
+	RetainAuditFor time.Duration // audit records older than this are removed
 
 	RetainFor   time.Duration // ended deliveries older than this are removed …
 	RetainCount int           // … and those beyond the newest so many of an account in a region
@@ -46,6 +56,11 @@ func DefaultConfig() Config {
 		Limits:      waybill.DefaultLimits(),
 		Activations: waybill.DefaultActivationLimits(),
 		AccessKeys:  20,
+
+		Users: 1000, UserGroups: 50, Policies: 1500, Attachments: 20, ResourceGroups: 100,
+		TemporaryLife:  12 * time.Hour,
+		RetainAuditFor: DefaultRetainAuditFor,
+
 		RetainFor:   14 * 24 * time.Hour,
 		RetainCount: 100_000,
 		Grace:       2 * time.Second,
@@ -61,7 +76,8 @@ func (c *Config) Validate() error {
 	for name, n := range map[string]int{
 		"instances of a delivery": c.Limits.Instances, "content bytes": c.Limits.ContentBytes, "access keys": c.AccessKeys,
 		"instances of an activation": c.Activations.InstanceCount, "activations of a region": c.Activations.PerRegion,
-		"retained deliveries": c.RetainCount,
+		"retained deliveries": c.RetainCount, "users": c.Users, "user groups": c.UserGroups, "policies": c.Policies,
+		"policies of a user": c.Attachments, "resource groups": c.ResourceGroups,
 	} {
 		if n < 1 {
 			errs = append(errs, fmt.Errorf("the limit of %s is %d, at least 1 is needed", name, n))
@@ -69,6 +85,15 @@ func (c *Config) Validate() error {
 	}
 	if c.Limits.ContentBytes > maxContent {
 		errs = append(errs, fmt.Errorf("the limit of content bytes is %d, at most %d fit into one message", c.Limits.ContentBytes, maxContent))
+	}
+	if c.Instances < 0 {
+		errs = append(errs, fmt.Errorf("the limit of instances is %d; 0 means no limit", c.Instances))
+	}
+	if c.TemporaryLife < time.Second {
+		errs = append(errs, fmt.Errorf("temporary keys that are good for %s cannot be used", c.TemporaryLife))
+	}
+	if c.RetainAuditFor < 24*time.Hour {
+		errs = append(errs, fmt.Errorf("audit records are kept for %s, a day at least is needed", c.RetainAuditFor))
 	}
 	if c.Limits.MinTimeout <= 0 || c.Limits.MaxTimeout < c.Limits.MinTimeout {
 		errs = append(errs, fmt.Errorf("timeouts from %s to %s make no sense", c.Limits.MinTimeout, c.Limits.MaxTimeout))
@@ -92,16 +117,17 @@ type Service struct {
 	sealer *identity.Sealer
 	log    *slog.Logger
 
-	ids      identity.DeliveryIDs
-	tokenKey []byte
-	changes  *batch.Group[*change]
-	beats    beats
-	deadline alarm // the next deadline of an open target
-	repeats  repeats
-	probes   probes
-	used     sync.Map // access key ID -> time of the last note of its use
-	ended    *prometheus.CounterVec
-	accepted prometheus.Counter
+	ids       identity.DeliveryIDs
+	documents documents
+	tokenKey  []byte
+	changes   *batch.Group[*change]
+	beats     beats
+	deadline  alarm // the next deadline of an open target
+	repeats   repeats
+	probes    probes
+	used      sync.Map // access key ID -> time of the last note of its use
+	ended     *prometheus.CounterVec
+	accepted  prometheus.Counter
 }
 
 // New returns a Service on an open store and bus. It stores its own secrets on first use of the database.

@@ -53,7 +53,9 @@ func newFixture(t *testing.T, change ...func(*Config)) *fixture {
 			t.Fatal(err)
 		}
 	}
-	st, err := store.Open(t.Context(), store.Config{URL: "sqlite:" + filepath.Join(dir, "waybill.db"), Now: f.clock}, log)
+	sealer, err := identity.OpenSealer(filepath.Join(dir, "seal.key"))
+	check(err)
+	st, err := store.Open(t.Context(), store.Config{URL: "sqlite:" + filepath.Join(dir, "waybill.db"), Now: f.clock, AuditKey: AuditKey(sealer)}, log)
 	check(err)
 	t.Cleanup(func() { st.Close() })
 	authority, err := identity.OpenAuthority(dir)
@@ -67,8 +69,6 @@ func newFixture(t *testing.T, change ...func(*Config)) *fixture {
 	b, err := bus.Open(bus.Config{Listen: "127.0.0.1:0", TLS: tlsConfig}, operator, log)
 	check(err)
 	t.Cleanup(b.Close)
-	sealer, err := identity.OpenSealer(filepath.Join(dir, "seal.key"))
-	check(err)
 	cfg := DefaultConfig()
 	cfg.Now = f.clock
 	for _, c := range change {
@@ -82,8 +82,25 @@ func newFixture(t *testing.T, change ...func(*Config)) *fixture {
 	if !created {
 		t.Fatal("no account was made")
 	}
-	f.who = waybill.Principal{Account: cred.Key.Account, AccessKey: cred.Key.ID}
+	f.who = waybill.Principal{Account: cred.Key.Account, Kind: waybill.AccountActor, AccessKey: cred.Key.ID}
 	return f
+}
+
+// act is an act of f.who in the test's region.
+func (f *fixture) act() *waybill.Act { return actOf(f.who) }
+
+// other makes another account and returns it.
+func (f *fixture) other() waybill.Principal {
+	f.t.Helper()
+	a, cred, err := (&Operator{Name: "root", Store: f.store, Sealer: f.sealer}).CreateAccount(f.t.Context(), "other")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return waybill.Principal{Account: a.ID, Kind: waybill.AccountActor, AccessKey: cred.Key.ID}
+}
+
+func actOf(who waybill.Principal) *waybill.Act {
+	return &waybill.Act{Principal: who, Action: "ecs:Test", Region: region}
 }
 
 func (f *fixture) clock() time.Time {
@@ -110,11 +127,11 @@ func (f *fixture) enrol() waybill.InstanceID {
 
 func (f *fixture) enrolAs(a waybill.Activation) waybill.Instance {
 	f.t.Helper()
-	a, code, err := f.CreateActivation(f.t.Context(), f.who, a)
+	created, err := f.CreateActivation(f.t.Context(), f.act(), a)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	i, err := f.Enroll(f.t.Context(), EnrollRequest{Activation: a.ID, Code: code, PublicKey: f.publicKey(), From: netip.MustParseAddr("192.0.2.1")})
+	i, err := f.Enroll(f.t.Context(), EnrollRequest{Activation: created.ID, Code: created.Code, PublicKey: f.publicKey(), From: netip.MustParseAddr("192.0.2.1")})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -176,7 +193,7 @@ func request(instances ...waybill.InstanceID) SendRequest {
 
 func (f *fixture) send(r SendRequest) waybill.DeliveryID {
 	f.t.Helper()
-	id, err := f.Send(f.t.Context(), f.who, r)
+	id, err := f.Send(f.t.Context(), f.act(), r)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -350,7 +367,7 @@ func TestSendDefaultsAndLimits(t *testing.T) {
 	} {
 		r := request(i)
 		tc.change(&r)
-		if _, err := f.Send(t.Context(), f.who, r); waybill.CodeOf(err) != tc.want {
+		if _, err := f.Send(t.Context(), f.act(), r); waybill.CodeOf(err) != tc.want {
 			t.Errorf("%s: %v, want %s", name, err, tc.want)
 		}
 	}
@@ -363,23 +380,20 @@ func TestAccountsSeeNothingOfEachOther(t *testing.T) {
 	f := newFixture(t)
 	i := f.enrol()
 	id := f.send(request(i))
-	a, _, err := f.CreateActivation(t.Context(), f.who, waybill.Activation{Region: region})
+	a, err := f.CreateActivation(t.Context(), f.act(), waybill.Activation{Region: region})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.store.AddAccount(t.Context(), waybill.Account{ID: "other"}); err != nil {
-		t.Fatal(err)
-	}
-	other := waybill.Principal{Account: "other", AccessKey: "k"}
-	ctx := t.Context()
+	other, ctx := f.other(), t.Context()
+	act := func() *waybill.Act { return actOf(other) }
 	for name, try := range map[string]func() error{
-		"send":       func() error { _, err := f.Send(ctx, other, request(i)); return err },
-		"rename":     func() error { _, err := f.RenameInstance(ctx, other, region, i, "name"); return err },
-		"deregister": func() error { _, err := f.Deregister(ctx, other, region, i); return err },
-		"disable":    func() error { _, err := f.DisableActivation(ctx, other, region, a.ID); return err },
-		"delete":     func() error { _, err := f.DeleteActivation(ctx, other, region, a.ID); return err },
-		"key":        func() error { return f.SetAccessKey(ctx, other, f.who.AccessKey, false) },
-		"delete key": func() error { return f.DeleteAccessKey(ctx, other, f.who.AccessKey) },
+		"send":       func() error { _, err := f.Send(ctx, act(), request(i)); return err },
+		"rename":     func() error { _, err := f.RenameInstance(ctx, act(), i, "name"); return err },
+		"deregister": func() error { _, err := f.Deregister(ctx, act(), i); return err },
+		"disable":    func() error { _, err := f.DisableActivation(ctx, act(), a.ID); return err },
+		"delete":     func() error { _, err := f.DeleteActivation(ctx, act(), a.ID); return err },
+		"key":        func() error { return f.SetAccessKey(ctx, act(), "", f.who.AccessKey, false) },
+		"delete key": func() error { return f.DeleteAccessKey(ctx, act(), "", f.who.AccessKey) },
 	} {
 		err := try()
 		if err == nil || !strings.Contains(string(waybill.CodeOf(err)), "not-found") {
@@ -427,7 +441,7 @@ func TestDeregisteringGoesOnWithoutItsCaller(t *testing.T) {
 	}
 	ctx, hangUp := context.WithCancel(t.Context())
 	f.log = slog.New(&onLog{fn: hangUp}) // leave says when the instance has left
-	if err := f.leave(ctx, instance, waybill.Deregistered, waybill.CauseReleased, "gone"); err != nil {
+	if err := f.leave(ctx, f.store, instance, waybill.Deregistered, waybill.CauseReleased, "gone"); err != nil {
 		t.Errorf("leave: %v", err)
 	}
 	if got := f.target(id); got.Cause != waybill.CauseReleased {
@@ -613,15 +627,20 @@ func TestEnrolNames(t *testing.T) {
 			t.Errorf("%+v: %s, want %s", tc, got, tc.want)
 		}
 	}
-	act, code, err := f.CreateActivation(t.Context(), f.who, waybill.Activation{
-		Region: region, Tags: []waybill.Tag{{Key: "env", Value: "prod"}, {Key: "team", Value: "a"}}, ResourceGroup: "rg",
+	group, err := f.CreateResourceGroup(t.Context(), f.act(), "web", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	act, err := f.CreateActivation(t.Context(), f.act(), waybill.Activation{
+		Region: region, Tags: []waybill.Tag{{Key: "env", Value: "prod"}, {Key: "team", Value: "a"}}, ResourceGroup: group.ID,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	code := act.Code
 	req := EnrollRequest{Activation: act.ID, Code: code, PublicKey: f.publicKey(), Tags: []waybill.Tag{{Key: "env", Value: "test"}, {Key: "rack", Value: "7"}}}
 	i, err := f.Enroll(t.Context(), req)
-	if err != nil || i.ResourceGroup != "rg" || len(i.Tags) != 3 || i.Tags[0].Value != "prod" || i.Tags[2].Value != "7" {
+	if err != nil || i.ResourceGroup != group.ID || len(i.Tags) != 3 || i.Tags[0].Value != "prod" || i.Tags[2].Value != "7" {
 		t.Errorf("instance %+v, %v", i, err)
 	}
 	again, err := f.Enroll(t.Context(), req)
@@ -670,20 +689,20 @@ func TestKeysGuardThemselves(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.AccessKeys = 2 })
 	ctx := t.Context()
 	for name, try := range map[string]error{
-		"disable": f.SetAccessKey(ctx, f.who, f.who.AccessKey, false), "delete": f.DeleteAccessKey(ctx, f.who, f.who.AccessKey),
+		"disable": f.SetAccessKey(ctx, f.act(), "", f.who.AccessKey, false), "delete": f.DeleteAccessKey(ctx, f.act(), "", f.who.AccessKey),
 	} {
 		if waybill.CodeOf(try) != waybill.Forbidden {
 			t.Errorf("%s itself: %v", name, try)
 		}
 	}
-	k, secret, err := f.CreateAccessKey(ctx, f.who)
+	k, secret, err := f.CreateAccessKey(ctx, f.act(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c, err := f.Credential(ctx, k.ID); err != nil || c.Secret != secret || c.Key.Account != f.who.Account {
+	if c, err := f.Credential(ctx, k.ID, ""); err != nil || c.Secret != secret || c.Key.Account != f.who.Account {
 		t.Errorf("credential %+v, %v", c.Key, err)
 	}
-	if _, _, err := f.CreateAccessKey(ctx, f.who); waybill.CodeOf(err) != waybill.AccessKeyQuota {
+	if _, _, err := f.CreateAccessKey(ctx, f.act(), ""); waybill.CodeOf(err) != waybill.AccessKeyQuota {
 		t.Errorf("a third key: %v", err)
 	}
 	if created, err := f.Bootstrap(ctx, "id", "", nil); created || err != nil {

@@ -15,9 +15,20 @@ import (
 	"github.com/openwaybill/waybill/internal/store"
 )
 
-// CreateActivation makes an activation and returns it with its code, which is not shown again. A zero InstanceCount or
-// TTL takes the published default; ID, Account, Created and the counts are set here.
-func (s *Service) CreateActivation(ctx context.Context, who waybill.Principal, a waybill.Activation) (waybill.Activation, string, error) {
+// NewActivation is an activation with its code, which is known at no other time.
+type NewActivation struct {
+	waybill.Activation
+	Code string
+}
+
+// CreateActivation makes an activation and returns it with its code, which is not shown again but to a repetition of the
+// same request, known by the token of act. A zero InstanceCount or TTL takes the published default; ID, Account, Created
+// and the counts are set here.
+func (s *Service) CreateActivation(ctx context.Context, act *waybill.Act, a waybill.Activation) (NewActivation, error) {
+	return once(ctx, s, act, func() (NewActivation, error) { return s.createActivation(ctx, act, a) })
+}
+
+func (s *Service) createActivation(ctx context.Context, act *waybill.Act, a waybill.Activation) (NewActivation, error) {
 	if a.InstanceCount == 0 {
 		a.InstanceCount = waybill.DefaultInstanceCount
 	}
@@ -25,18 +36,35 @@ func (s *Service) CreateActivation(ctx context.Context, who waybill.Principal, a
 		a.TTL = waybill.DefaultActivationTTL
 	}
 	if err := a.Validate(s.cfg.Activations); err != nil {
-		return waybill.Activation{}, "", err
+		return NewActivation{}, err
 	}
-	a.ID, a.Account, a.Created = identity.NewActivationID(), who.Account, s.now()
-	code := identity.NewActivationCode(identity.RegionMark(a.Region))
-	added, err := s.store.AddActivation(ctx, a, identity.HashCode(code), s.cfg.Activations.PerRegion)
+	if err := s.mustBeGroup(ctx, act.Account, a.ResourceGroup); err != nil {
+		return NewActivation{}, err
+	}
+	if limit := s.cfg.Instances; limit > 0 {
+		n, err := s.store.InstanceCount(ctx, act.Account, a.Region)
+		if err != nil {
+			return NewActivation{}, fmt.Errorf("create activation: %w", err)
+		}
+		if n >= limit {
+			return NewActivation{}, &waybill.Error{Code: waybill.InstanceQuota, Message: strconv.Itoa(limit)}
+		}
+	}
+	a.ID, a.Account, a.Created = identity.NewActivationID(), act.Account, s.now()
+	created := NewActivation{a, identity.NewActivationCode(identity.RegionMark(a.Region))}
+	act.Subject = string(a.ID)
+	st, err := writeFor(s, act, created)
 	if err != nil {
-		return waybill.Activation{}, "", fmt.Errorf("create activation: %w", err)
+		return NewActivation{}, err
 	}
-	if !added {
-		return waybill.Activation{}, "", &waybill.Error{Code: waybill.ActivationQuota, Message: strconv.Itoa(s.cfg.Activations.PerRegion)}
+	err = st.AddActivation(ctx, a, identity.HashCode(created.Code), s.cfg.Activations.PerRegion)
+	if errors.Is(err, store.ErrLimit) {
+		return NewActivation{}, &waybill.Error{Code: waybill.ActivationQuota, Message: strconv.Itoa(s.cfg.Activations.PerRegion)}
 	}
-	return a, code, nil
+	if err != nil {
+		return NewActivation{}, fmt.Errorf("create activation: %w", err)
+	}
+	return created, nil
 }
 
 // Activations returns a page of the caller's activations.
@@ -45,8 +73,8 @@ func (s *Service) Activations(ctx context.Context, who waybill.Principal, f Acti
 }
 
 // DisableActivation stops an activation from enrolling more machines; those it has stay.
-func (s *Service) DisableActivation(ctx context.Context, who waybill.Principal, region string, id waybill.ActivationID) (waybill.Activation, error) {
-	if err := s.store.DisableActivation(ctx, who.Account, region, id); err != nil {
+func (s *Service) DisableActivation(ctx context.Context, act *waybill.Act, id waybill.ActivationID) (waybill.Activation, error) {
+	if err := s.store.For(act, nil).DisableActivation(ctx, act.Account, act.Region, id); err != nil {
 		return waybill.Activation{}, activationError(err, id)
 	}
 	a, _, err := s.store.Activation(ctx, id)
@@ -54,15 +82,15 @@ func (s *Service) DisableActivation(ctx context.Context, who waybill.Principal, 
 }
 
 // DeleteActivation removes an activation with which no machine has enrolled, and returns what it was.
-func (s *Service) DeleteActivation(ctx context.Context, who waybill.Principal, region string, id waybill.ActivationID) (waybill.Activation, error) {
+func (s *Service) DeleteActivation(ctx context.Context, act *waybill.Act, id waybill.ActivationID) (waybill.Activation, error) {
 	a, _, err := s.store.Activation(ctx, id)
-	if err == nil && (a.Account != who.Account || a.Region != region) {
+	if err == nil && (a.Account != act.Account || a.Region != act.Region) {
 		err = store.ErrNotFound
 	}
 	if err != nil {
 		return waybill.Activation{}, activationError(err, id)
 	}
-	err = s.store.DeleteActivation(ctx, who.Account, region, id)
+	err = s.store.For(act, nil).DeleteActivation(ctx, act.Account, act.Region, id)
 	if errors.Is(err, store.ErrNotFound) { // it was there a moment ago, so machines have enrolled with it
 		return waybill.Activation{}, waybill.Errorf(waybill.ActivationInUse, "%d machines have enrolled with activation %s; disable it instead", max(a.Registered, 1), id)
 	}
@@ -101,38 +129,50 @@ func instanceError(err error, id waybill.InstanceID) error {
 }
 
 // RenameInstance gives an instance another name.
-func (s *Service) RenameInstance(ctx context.Context, who waybill.Principal, region string, id waybill.InstanceID, name string) (waybill.Instance, error) {
+func (s *Service) RenameInstance(ctx context.Context, act *waybill.Act, id waybill.InstanceID, name string) (waybill.Instance, error) {
 	if err := waybill.CheckInstanceName(name); err != nil {
 		return waybill.Instance{}, err
 	}
-	if err := s.store.RenameInstance(ctx, who.Account, region, id, name); err != nil {
+	if err := s.store.For(act, nil).RenameInstance(ctx, act.Account, act.Region, id, name); err != nil {
 		return waybill.Instance{}, instanceError(err, id)
 	}
-	return s.instance(ctx, who, region, id)
+	return s.instance(ctx, act.Principal, act.Region, id)
 }
 
 // Deregister takes an instance out of the fleet for good: its agent is cut off at once, and what is open for it ends
-// with CauseReleased. It returns what the instance was.
-func (s *Service) Deregister(ctx context.Context, who waybill.Principal, region string, id waybill.InstanceID) (waybill.Instance, error) {
-	i, err := s.instance(ctx, who, region, id)
-	if err != nil {
-		return waybill.Instance{}, err
-	}
-	return i, s.leave(ctx, i, waybill.Deregistered, waybill.CauseReleased, fmt.Sprintf("%s was deregistered", i.Name))
+// with CauseReleased. It returns what the instance was, also to a repetition that is known by the token of act.
+func (s *Service) Deregister(ctx context.Context, act *waybill.Act, id waybill.InstanceID) (waybill.Instance, error) {
+	return once(ctx, s, act, func() (waybill.Instance, error) {
+		i, err := s.instance(ctx, act.Principal, act.Region, id)
+		if err != nil {
+			return waybill.Instance{}, err
+		}
+		st, err := writeFor(s, act, i)
+		if err != nil {
+			return waybill.Instance{}, err
+		}
+		return i, s.leave(ctx, st, i, waybill.Deregistered, waybill.CauseReleased, fmt.Sprintf("%s was deregistered", i.Name))
+	})
 }
 
-// Leave is Deregister by the agent itself.
-func (s *Service) Leave(ctx context.Context, id waybill.InstanceID) error {
+// Leave is Deregister by the agent itself, which calls from an address.
+func (s *Service) Leave(ctx context.Context, id waybill.InstanceID, from netip.Addr) error {
 	i, err := s.store.Instance(ctx, id)
 	if err != nil {
 		return instanceError(err, id)
 	}
-	return s.leave(ctx, i, waybill.Deregistered, waybill.CauseReleased, fmt.Sprintf("%s deregistered itself", i.Name))
+	act := s.serverAct(waybill.AgentActor, string(id), actionLeave, i.Account, i.Region, instanceARN(&i))
+	act.SourceIP = from
+	return s.leave(ctx, s.store.For(act, nil), i, waybill.Deregistered, waybill.CauseReleased, fmt.Sprintf("%s deregistered itself", i.Name))
 }
 
-// leave is all or nothing for the caller, who may hang up: once the instance has left, the rest is done.
-func (s *Service) leave(ctx context.Context, i waybill.Instance, to waybill.InstanceState, cause waybill.Cause, detail string) error {
-	if err := s.store.LeaveFleet(ctx, i.ID, to); err != nil {
+// leave is all or nothing for the caller, who may hang up: once the instance has left, the rest is done. st is the store
+// as whoever wants it uses it.
+func (s *Service) leave(ctx context.Context, st *store.Store, i waybill.Instance, to waybill.InstanceState, cause waybill.Cause, detail string) error {
+	if err := st.LeaveFleet(ctx, i.ID, to); err != nil {
+		if errors.Is(err, store.ErrTokenUsed) {
+			return err
+		}
 		return instanceError(err, i.ID)
 	}
 	s.log.Info("instance left the fleet", "instance_id", i.ID, "state", to)
@@ -191,21 +231,26 @@ func (s *Service) Enroll(ctx context.Context, req EnrollRequest) (waybill.Instan
 	if err := waybill.CheckTags(tags); err != nil {
 		return waybill.Instance{}, err
 	}
-	res, err := s.store.Enrol(ctx, waybill.Instance{
+	i := waybill.Instance{
 		ID: identity.NewInstanceID(identity.RegionMark(a.Region)), Account: a.Account, Region: a.Region, Activation: a.ID,
 		State: waybill.Registered, Facts: req.Facts, InternetIP: req.From.Unmap().String(), PublicKey: req.PublicKey,
 		ResourceGroup: a.ResourceGroup, Tags: tags, Registered: s.now(), Presence: waybill.NeverSeen,
-	}, func(before int) string { return instanceName(req, a, before) })
+	}
+	act := s.serverAct(waybill.AgentActor, string(a.ID), actionEnrol, a.Account, a.Region, activationARN(&a))
+	act.SourceIP, act.Subject = req.From, string(i.ID)
+	i, err = s.store.For(act, nil).Enrol(ctx, i, s.cfg.Instances, func(before int) string { return instanceName(req, a, before) })
 	switch {
+	case errors.Is(err, store.ErrLimit):
+		return waybill.Instance{}, waybill.Errorf(waybill.EnrolRefused, "activation %s has enrolled all of its %d machines", a.ID, a.InstanceCount)
+	case errors.Is(err, store.ErrQuota):
+		return waybill.Instance{}, waybill.Errorf(waybill.EnrolRefused, "the account has %d machines in region %s, and no room for more", s.cfg.Instances, a.Region)
 	case err != nil:
 		return waybill.Instance{}, fmt.Errorf("enrol: %w", err)
-	case res.Full:
-		return waybill.Instance{}, waybill.Errorf(waybill.EnrolRefused, "activation %s has enrolled all of its %d machines", a.ID, a.InstanceCount)
-	case res.Instance.State != waybill.Registered || res.Instance.Activation != a.ID:
-		return waybill.Instance{}, waybill.Errorf(waybill.EnrolRefused, "the key of this machine belongs to instance %s already; enrol with: waybill-agent enroll --force", res.Instance.ID)
+	case i.State != waybill.Registered || i.Activation != a.ID:
+		return waybill.Instance{}, waybill.Errorf(waybill.EnrolRefused, "the key of this machine belongs to instance %s already; enrol with: waybill-agent enroll --force", i.ID)
 	}
-	s.log.Info("instance enrolled", "instance_id", res.Instance.ID, "activation_id", a.ID, "from", req.From)
-	return res.Instance, nil
+	s.log.Info("instance enrolled", "instance_id", i.ID, "activation_id", a.ID, "from", req.From)
+	return i, nil
 }
 
 // instanceName is the name asked for; else the activation's prefix with a number of as many digits as the activation's

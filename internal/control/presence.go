@@ -193,5 +193,6 @@ func (s *Service) Alive(ctx context.Context, id waybill.InstanceID, session, non
 	if err != nil {
 		return instanceError(err, id)
 	}
-	return s.leave(ctx, i, waybill.Quarantine, waybill.CauseAgentStopped, quarantineDetail)
+	act := s.serverAct(waybill.ServerActor, "", actionQuarantine, i.Account, i.Region, instanceARN(&i))
+	return s.leave(ctx, s.store.For(act, nil), i, waybill.Quarantine, waybill.CauseAgentStopped, quarantineDetail)
 }

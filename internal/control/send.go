@@ -38,13 +38,21 @@ const (
 
 // Send accepts one delivery. When it returns, the delivery and all its targets are durable; the machines are told, but
 // nothing depends on that message. Instances that are not there, or cannot be reached by definition, end at once; only
-// if none of them exists is the request refused with InstanceNotFound.
-func (s *Service) Send(ctx context.Context, who waybill.Principal, req SendRequest) (waybill.DeliveryID, error) {
-	d, err := s.newDelivery(who, &req)
+// if none of them exists is the request refused with InstanceNotFound. A repetition, known by the token of act, returns
+// what the first returned.
+func (s *Service) Send(ctx context.Context, act *waybill.Act, req SendRequest) (waybill.DeliveryID, error) {
+	return once(ctx, s, act, func() (waybill.DeliveryID, error) { return s.send(ctx, act, req) })
+}
+
+func (s *Service) send(ctx context.Context, act *waybill.Act, req SendRequest) (waybill.DeliveryID, error) {
+	d, err := s.newDelivery(act.Principal, &req)
 	if err != nil {
 		return "", err
 	}
-	instances, err := s.store.InstancesByID(ctx, who.Account, req.Region, req.Instances)
+	if err := s.mustBeGroup(ctx, act.Account, req.ResourceGroup); err != nil {
+		return "", err
+	}
+	instances, err := s.store.InstancesByID(ctx, act.Account, req.Region, req.Instances)
 	if err != nil {
 		return "", fmt.Errorf("send: %w", err)
 	}
@@ -66,7 +74,12 @@ func (s *Service) Send(ctx context.Context, who waybill.Principal, req SendReque
 		}
 		d.Targets = append(d.Targets, t)
 	}
-	if err := s.store.AddDelivery(ctx, d); err != nil {
+	act.Subject = string(d.ID)
+	st, err := writeFor(s, act, d.ID)
+	if err != nil {
+		return "", err
+	}
+	if err := st.AddDelivery(ctx, d); err != nil {
 		return "", fmt.Errorf("send: %w", err)
 	}
 	s.accepted.Inc()
@@ -136,9 +149,10 @@ func setDefault(v *string, to string) {
 	}
 }
 
-func unique(ids []waybill.InstanceID) []waybill.InstanceID {
-	seen := make(map[waybill.InstanceID]bool, len(ids))
-	list := make([]waybill.InstanceID, 0, len(ids))
+// unique returns ids without repetitions, in their order.
+func unique[ID ~string](ids []ID) []ID {
+	seen := make(map[ID]bool, len(ids))
+	list := make([]ID, 0, len(ids))
 	for _, id := range ids {
 		if !seen[id] {
 			seen[id] = true

@@ -215,10 +215,12 @@ func (s *Service) retain(ctx context.Context) error {
 			s.log.Info("removed old deliveries", "account", scope.Account, "region", scope.Region, "count", total)
 		}
 	}
-	for n := int64(sweepBatch); n == sweepBatch && ctx.Err() == nil; {
-		if n, err = s.store.ForgetNonces(ctx, sweepBatch); err != nil {
-			return err
+	for _, forget := range []func(context.Context, int) (int64, error){s.store.ForgetNonces, s.store.ForgetTokens} {
+		for n := int64(sweepBatch); n == sweepBatch && ctx.Err() == nil; {
+			if n, err = forget(ctx, sweepBatch); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
+	return s.retainAudit(ctx)
 }

@@ -193,7 +193,7 @@ func (g *Gateway) leave(ctx context.Context, c *call) (any, error) {
 	if err := g.refuseReplay(ctx, c); err != nil {
 		return nil, err
 	}
-	return struct{}{}, g.service.Leave(ctx, i.ID)
+	return struct{}{}, g.service.Leave(ctx, i.ID, c.from)
 }
 
 func (g *Gateway) token(id waybill.InstanceID, c *call) (wire.RenewReply, error) {

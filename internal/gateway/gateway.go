@@ -7,6 +7,7 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,7 +41,7 @@ type service interface {
 	Enroll(ctx context.Context, req control.EnrollRequest) (waybill.Instance, error)
 	InstanceByKey(ctx context.Context, publicKey string) (waybill.Instance, error)
 	UseAgentNonce(ctx context.Context, publicKey, nonce string, until time.Time) (fresh bool, err error)
-	Leave(ctx context.Context, id waybill.InstanceID) error
+	Leave(ctx context.Context, id waybill.InstanceID, from netip.Addr) error
 
 	Hello(ctx context.Context, id waybill.InstanceID, session string, facts waybill.Facts) error
 	Beat(ctx context.Context, id waybill.InstanceID, session string, held []waybill.DeliveryID) error

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -113,7 +114,7 @@ func (f *fleet) UseAgentNonce(_ context.Context, publicKey, nonce string, until 
 	return fresh, nil
 }
 
-func (f *fleet) Leave(_ context.Context, id waybill.InstanceID) error {
+func (f *fleet) Leave(_ context.Context, id waybill.InstanceID, _ netip.Addr) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.left = append(f.left, id)

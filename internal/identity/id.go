@@ -62,6 +62,15 @@ func NewAccountID() waybill.AccountID {
 	return waybill.AccountID(random(digits[1:], 1) + random(digits, 15))
 }
 
+// NewUserID returns an ID for a user of an account: 18 digits, the first of them not 0.
+func NewUserID() string { return random(digits[1:], 1) + random(digits, 17) }
+
+// NewUserGroupID returns an ID for a group of users.
+func NewUserGroupID() string { return "g-" + random(digits+lower, 16) }
+
+// NewResourceGroupID returns an ID for a resource group.
+func NewResourceGroupID() string { return "rg-" + random(digits+lower, 15) }
+
 // RegionMark returns the two lower-case characters that stand for a region in IDs. They help people tell IDs apart and
 // need not be unique: those of cities are as published, others are the initials of the last two words of the region ID.
 func RegionMark(region string) string {

@@ -5,7 +5,9 @@ package identity
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 )
@@ -15,6 +17,7 @@ const sealKeySize = 32 // AES-256
 // Sealer encrypts the secrets that the database must be able to give back, such as AccessKey secrets (design §10). It
 // may be used by several goroutines.
 type Sealer struct {
+	key  []byte
 	aead cipher.AEAD
 }
 
@@ -40,7 +43,16 @@ func OpenSealer(path string) (*Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sealer{aead: aead}, nil
+	return &Sealer{key: key, aead: aead}, nil
+}
+
+// Derive returns 32 bytes that only whoever has the key file can know, other ones for every purpose.
+func (s *Sealer) Derive(purpose string) []byte {
+	key, err := hkdf.Key(sha256.New, s.key, nil, purpose, sealKeySize)
+	if err != nil {
+		panic(err) // only for more bytes than HKDF can give
+	}
+	return key
 }
 
 // Seal encrypts plain. Only Open with the same aad returns it, so aad should name what the secret belongs to: a sealed

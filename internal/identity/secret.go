@@ -24,6 +24,14 @@ func NewAccessKey() (id, secret string) {
 	return "WB" + random(base62, 22), random(base62, 30)
 }
 
+// TemporaryPrefix begins the ID of every temporary key, as it does at Alibaba Cloud.
+const TemporaryPrefix = "STS."
+
+// NewTemporaryKey returns the ID of a new temporary key, and its secret.
+func NewTemporaryKey() (id, secret string) {
+	return TemporaryPrefix + "WB" + random(base62, 22), random(base62, 44)
+}
+
 // NewActivationCode returns a new activation code for the region with the given mark.
 func NewActivationCode(mark string) string { return "a-" + mark + random(base62, codeLength) }
 

@@ -33,6 +33,7 @@ import (
 
 // Config is everything that can be set. Start from DefaultConfig.
 type Config struct {
+	Version string // of this program, for the description of the API
 	DataDir string // holds the database, the keys and the CA; created if it is not there, its parent must be
 
 	Listen      string // HTTPS: API and agent enrolment
@@ -50,9 +51,14 @@ type Config struct {
 	TokenLife    time.Duration // how long an agent's token is good
 	DrainFor     time.Duration // how long requests under way may take when the server stops
 	HelpURL      string        // see api.Config
-	BootstrapID  string        // the first access key; empty: made up
-	BootstrapKey string
-	Control      control.Config
+	AccountRate  float64       // requests of an account in a second; 0: no limit
+	ActionRate   float64       // requests of an account to one operation in a second; 0: no limit
+	// HeaderTimeout is how long a peer may take over the TLS handshake and the header of a request.
+	HeaderTimeout time.Duration
+	PerAddress    int    // connections of one address to each listener of the API at once; 0: no limit
+	BootstrapID   string // the first access key; empty: made up
+	BootstrapKey  string
+	Control       control.Config
 }
 
 // DefaultConfig returns the documented defaults, without a data directory.
@@ -60,6 +66,7 @@ func DefaultConfig() Config {
 	return Config{
 		Listen: ":8480", AgentListen: ":8422", AdminListen: "127.0.0.1:8481",
 		TokenLife: gateway.DefaultTokenLife, DrainFor: 10 * time.Second, Control: control.DefaultConfig(),
+		AccountRate: 1000, ActionRate: 500, PerAddress: 1024, HeaderTimeout: 10 * time.Second,
 	}
 }
 
@@ -77,6 +84,12 @@ func (c *Config) Validate() error {
 	}
 	if c.HTTPListen != "" && !loopback(c.HTTPListen) {
 		errs = append(errs, fmt.Errorf("plain HTTP on %s would send keys and files in the clear; use a loopback address such as 127.0.0.1:8479", c.HTTPListen))
+	}
+	if c.AccountRate < 0 || c.ActionRate < 0 || c.PerAddress < 0 {
+		errs = append(errs, errors.New("a rate or a number of connections below zero makes no sense; 0 means no limit"))
+	}
+	if c.HeaderTimeout <= 0 {
+		errs = append(errs, errors.New("the time for the header of a request must be above zero"))
 	}
 	if c.TokenLife < time.Minute {
 		errs = append(errs, fmt.Errorf("agent tokens that are good for %s expire before they are renewed; use a minute at least", c.TokenLife))
@@ -149,7 +162,9 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err err
 	if cfg.Database == "" {
 		s.cfg.Database = "sqlite:" + filepath.Join(cfg.DataDir, "waybill.db")
 	}
-	if s.store, err = store.Open(ctx, store.Config{URL: s.cfg.Database, Now: cfg.Control.Now}, log); err != nil {
+	if s.store, err = store.Open(ctx, store.Config{
+		URL: s.cfg.Database, Now: cfg.Control.Now, AuditKey: control.AuditKey(sealer),
+	}, log); err != nil {
 		return nil, err
 	}
 	operator, err := s.openBus(ctx, sealer, tlsConfig)
@@ -232,26 +247,30 @@ func (s *Server) openBus(ctx context.Context, sealer *identity.Sealer, tlsConfig
 // Bounds on how long a peer may take over a request. SendFile is answered well within the ten seconds that the classic
 // SDK waits.
 const (
-	readHeaderTimeout = 10 * time.Second
-	readTimeout       = 30 * time.Second
-	writeTimeout      = 60 * time.Second
-	idleTimeout       = 2 * time.Minute
-	maxHeader         = 256 << 10 // bytes of request line and headers: a full-size SendFile in a query has 74 KB
+	readTimeout  = 30 * time.Second
+	writeTimeout = 60 * time.Second
+	idleTimeout  = 2 * time.Minute
+	maxHeader    = 256 << 10 // bytes of request line and headers: a full-size SendFile in a query has 74 KB
 )
 
 // maxTokenLife bounds Config.TokenLife, whatever it was when a token was issued: revocations are kept that long.
 const maxTokenLife = 7 * 24 * time.Hour
 
 func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Operator) error {
-	rpc := api.New(api.Config{HelpURL: s.cfg.HelpURL}, s.control, s.registry, s.log)
+	rpc := api.New(api.Config{
+		HelpURL: s.cfg.HelpURL, AccountRate: api.Rate{PerSecond: s.cfg.AccountRate}, OperationRate: api.Rate{PerSecond: s.cfg.ActionRate},
+	}, s.control, s.registry, s.log)
 	gw := gateway.Config{CA: ca, Addresses: s.cfg.AgentAddress, TokenLife: s.cfg.TokenLife}
 	if a, ok := s.bus.Addr().(*net.TCPAddr); ok {
 		gw.AgentPort = a.Port
 	}
 	s.gateway = gateway.New(gw, s.control, s.bus, operator, s.registry, s.log)
 
+	plain := http.NewServeMux()
+	plain.Handle("/", rpc)
+	plain.Handle(api.DescriptionPath, api.Description(s.cfg.Version))
 	public := http.NewServeMux()
-	public.Handle("/", rpc)
+	public.Handle("/", plain)
 	agents := s.gateway.Handler()
 	for _, path := range []string{wire.PathEnroll, wire.PathRenew, wire.PathLeave} {
 		public.Handle(path, agents)
@@ -262,7 +281,7 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 		tls           *tls.Config
 	}{
 		{"https", s.cfg.Listen, public, tlsConfig},
-		{"http", s.cfg.HTTPListen, rpc, nil},
+		{"http", s.cfg.HTTPListen, plain, nil},
 		{"admin", s.cfg.AdminListen, telemetry.AdminHandler(s.registry, s.store.Ping, loopback(s.cfg.AdminListen)), nil},
 	} {
 		if f.address == "" {
@@ -272,8 +291,11 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 		if err != nil {
 			return fmt.Errorf("listen for %s: %w", f.name, err)
 		}
+		if s.cfg.PerAddress > 0 && f.name != "admin" {
+			l = newFairListener(l, s.cfg.PerAddress, s.log)
+		}
 		srv := &http.Server{
-			Handler: f.handler, TLSConfig: f.tls.Clone(), ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout,
+			Handler: f.handler, TLSConfig: f.tls.Clone(), ReadHeaderTimeout: s.cfg.HeaderTimeout, ReadTimeout: readTimeout,
 			WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		}
 		s.fronts = append(s.fronts, &front{f.name, l, srv})

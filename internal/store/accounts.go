@@ -17,7 +17,7 @@ import (
 // PutSecret stores a sealed secret of the server itself under name, unless one is there. It returns the one that is
 // there afterwards, so that several servers starting at once agree.
 func (s *Store) PutSecret(ctx context.Context, name string, sealed []byte) (kept []byte, err error) {
-	err = s.writes.do(ctx, func(t *tx) error {
+	err = s.write(ctx, func(t *tx) error {
 		if _, err := t.exec(ctx, `INSERT INTO secrets (name, sealed) VALUES (?, ?) ON CONFLICT DO NOTHING`, name, sealed); err != nil {
 			return err
 		}
@@ -32,32 +32,33 @@ func (s *Store) Secret(ctx context.Context, name string) ([]byte, error) {
 	return one(ctx, s.reads, scanOne[[]byte], `SELECT sealed FROM secrets WHERE name = ?`, name)
 }
 
-// AddAccount stores a new account.
-func (s *Store) AddAccount(ctx context.Context, a waybill.Account) error {
-	return s.writes.do(ctx, func(t *tx) error {
-		_, err := t.exec(ctx, `INSERT INTO accounts (id, name, disabled, created) VALUES (?, ?, ?, ?)`, a.ID, a.Name, a.Disabled, millis(a.Created))
-		return err
-	})
-}
-
-// AddFirst stores the first account and its key in one transaction, unless there is an account; it reports whether it did.
-func (s *Store) AddFirst(ctx context.Context, a waybill.Account, k Key) (added bool, err error) {
-	err = s.writes.do(ctx, func(t *tx) error {
-		n, err := t.exec(ctx, `INSERT INTO accounts (id, name, disabled, created)
-			SELECT ?, ?, 0, ? WHERE NOT EXISTS (SELECT 1 FROM accounts)`, a.ID, a.Name, millis(a.Created))
-		if added = n == 1; err != nil || !added {
+// AddAccount stores a new account with its first key; ErrExists if another account has its name.
+func (s *Store) AddAccount(ctx context.Context, a waybill.Account, k Key) error {
+	return s.write(ctx, func(t *tx) error {
+		if err := mustAdd(t.exec(ctx, `INSERT INTO accounts (id, name, disabled, created)
+			SELECT ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM accounts WHERE name = ?)`,
+			a.ID, a.Name, a.Disabled, millis(a.Created), a.Name)); err != nil {
 			return err
 		}
 		return t.addKey(ctx, k)
 	})
-	return added, err
+}
+
+// AddFirst stores the first account and its key in one transaction; ErrExists if there is an account.
+func (s *Store) AddFirst(ctx context.Context, a waybill.Account, k Key) error {
+	return s.write(ctx, func(t *tx) error {
+		if err := mustAdd(t.exec(ctx, `INSERT INTO accounts (id, name, disabled, created)
+			SELECT ?, ?, 0, ? WHERE NOT EXISTS (SELECT 1 FROM accounts)`, a.ID, a.Name, millis(a.Created))); err != nil {
+			return err
+		}
+		return t.addKey(ctx, k)
+	})
 }
 
 // addKey stores a key.
 func (t *tx) addKey(ctx context.Context, k Key) error {
-	_, err := t.exec(ctx, `INSERT INTO access_keys (id, account, secret, active, created) VALUES (?, ?, ?, ?, ?)`,
-		k.ID, k.Account, k.Sealed, k.Active, millis(k.Created))
-	return err
+	return mustAdd(t.exec(ctx, `INSERT INTO access_keys (id, account, user_name, secret, active, created) VALUES (?, ?, ?, ?, ?, ?)
+		ON CONFLICT DO NOTHING`, k.ID, k.Account, nameKey(k.User), k.Sealed, k.Active, millis(k.Created)))
 }
 
 // Accounts returns all accounts, oldest first.
@@ -72,7 +73,7 @@ func (s *Store) Account(ctx context.Context, id waybill.AccountID) (waybill.Acco
 
 // SetAccountDisabled disables or enables an account; ErrNotFound if it is not there.
 func (s *Store) SetAccountDisabled(ctx context.Context, id waybill.AccountID, disabled bool) error {
-	return s.writes.do(ctx, func(t *tx) error {
+	return s.write(ctx, func(t *tx) error {
 		return mustChange(t.exec(ctx, `UPDATE accounts SET disabled = ? WHERE id = ?`, disabled, id))
 	})
 }
@@ -92,6 +93,14 @@ func mustChange(n int64, err error) error {
 	return err
 }
 
+// mustAdd returns ErrExists for a statement that added nothing.
+func mustAdd(n int64, err error) error {
+	if err == nil && n == 0 {
+		err = ErrExists
+	}
+	return err
+}
+
 // Key is an access key with its sealed secret.
 type Key struct {
 	waybill.AccessKey
@@ -99,19 +108,28 @@ type Key struct {
 	AccountDisabled bool
 }
 
-const keyColumns = `SELECT k.id, k.account, k.secret, k.active, k.created, k.last_used, a.disabled
-	FROM access_keys k JOIN accounts a ON a.id = k.account`
+const keyColumns = `SELECT k.id, k.account, COALESCE(u.name, ''), k.secret, k.active, k.created, k.last_used, a.disabled
+	FROM access_keys k JOIN accounts a ON a.id = k.account
+	LEFT JOIN users u ON u.account = k.account AND u.key_name = k.user_name`
 
-// AddKey stores a new key, unless the account has limit keys already; it reports whether it did.
-func (s *Store) AddKey(ctx context.Context, k Key, limit int) (added bool, err error) {
-	err = s.writes.do(ctx, func(t *tx) error {
-		n, err := one(ctx, t, scanOne[int], `SELECT COUNT(*) FROM access_keys WHERE account = ?`, k.Account)
-		if added = n < limit; err != nil || !added {
+// AddKey stores a new key of an account or one of its users, unless that has limit keys already (ErrLimit) or is not
+// there (ErrNotFound).
+func (s *Store) AddKey(ctx context.Context, k Key, limit int) error {
+	return s.write(ctx, func(t *tx) error {
+		if k.User != "" {
+			if err := t.mustUser(ctx, k.Account, k.User); err != nil {
+				return err
+			}
+		}
+		n, err := one(ctx, t, scanOne[int], `SELECT COUNT(*) FROM access_keys WHERE account = ? AND user_name = ?`, k.Account, nameKey(k.User))
+		if err != nil {
 			return err
+		}
+		if n >= limit {
+			return ErrLimit
 		}
 		return t.addKey(ctx, k)
 	})
-	return added, err
 }
 
 // Key returns a key; ErrNotFound if it is not there.
@@ -119,22 +137,23 @@ func (s *Store) Key(ctx context.Context, id string) (Key, error) {
 	return one(ctx, s.reads, scanKey, keyColumns+` WHERE k.id = ?`, id)
 }
 
-// Keys returns the keys of an account, oldest first.
-func (s *Store) Keys(ctx context.Context, account waybill.AccountID) ([]Key, error) {
-	return all(ctx, s.reads, scanKey, keyColumns+` WHERE k.account = ? ORDER BY k.created, k.id`, account)
+// Keys returns the keys of a user, or those of the account itself if user is empty, oldest first.
+func (s *Store) Keys(ctx context.Context, account waybill.AccountID, user string) ([]Key, error) {
+	return all(ctx, s.reads, scanKey, keyColumns+` WHERE k.account = ? AND k.user_name = ? ORDER BY k.created, k.id`, account, nameKey(user))
 }
 
-// SetKeyActive switches a key of an account on or off; ErrNotFound if it is not there.
-func (s *Store) SetKeyActive(ctx context.Context, account waybill.AccountID, id string, active bool) error {
-	return s.writes.do(ctx, func(t *tx) error {
-		return mustChange(t.exec(ctx, `UPDATE access_keys SET active = ? WHERE id = ? AND account = ?`, active, id, account))
+// SetKeyActive switches a key on or off; ErrNotFound if it is not there, or another's.
+func (s *Store) SetKeyActive(ctx context.Context, account waybill.AccountID, user, id string, active bool) error {
+	return s.write(ctx, func(t *tx) error {
+		return mustChange(t.exec(ctx, `UPDATE access_keys SET active = ? WHERE id = ? AND account = ? AND user_name = ?`,
+			active, id, account, nameKey(user)))
 	})
 }
 
-// DeleteKey removes a key of an account; ErrNotFound if it is not there.
-func (s *Store) DeleteKey(ctx context.Context, account waybill.AccountID, id string) error {
-	return s.writes.do(ctx, func(t *tx) error {
-		return mustChange(t.exec(ctx, `DELETE FROM access_keys WHERE id = ? AND account = ?`, id, account))
+// DeleteKey removes a key; ErrNotFound if it is not there, or another's.
+func (s *Store) DeleteKey(ctx context.Context, account waybill.AccountID, user, id string) error {
+	return s.write(ctx, func(t *tx) error {
+		return mustChange(t.exec(ctx, `DELETE FROM access_keys WHERE id = ? AND account = ? AND user_name = ?`, id, account, nameKey(user)))
 	})
 }
 
@@ -152,7 +171,7 @@ func (s *Store) TouchKey(id string, at time.Time) {
 
 func scanKey(r *sql.Rows) (k Key, err error) {
 	var created, used int64
-	err = r.Scan(&k.ID, &k.Account, &k.Sealed, &k.Active, &created, &used, &k.AccountDisabled)
+	err = r.Scan(&k.ID, &k.Account, &k.User, &k.Sealed, &k.Active, &created, &used, &k.AccountDisabled)
 	k.Created, k.LastUsed = instant(created), instant(used)
 	return k, err
 }

@@ -29,21 +29,23 @@ func scanActivation(r *sql.Rows) (a activationRow, err error) {
 	return a, err
 }
 
-// AddActivation stores a new activation with the hash of its code, unless the account has limit activations in that
-// region; it reports whether it did.
-func (s *Store) AddActivation(ctx context.Context, a waybill.Activation, hash []byte, limit int) (added bool, err error) {
-	err = s.writes.do(ctx, func(t *tx) error {
+// AddActivation stores a new activation with the hash of its code; ErrLimit if the account has limit activations in that
+// region.
+func (s *Store) AddActivation(ctx context.Context, a waybill.Activation, hash []byte, limit int) error {
+	return s.write(ctx, func(t *tx) error {
 		n, err := t.exec(ctx, `INSERT INTO activations (id, account, region, code_hash, instance_name, instance_count, ttl, description,
 				address_range, resource_group, created)
 			SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE (SELECT COUNT(*) FROM activations WHERE account = ? AND region = ?) < ?`,
 			a.ID, a.Account, a.Region, hash, a.InstanceName, a.InstanceCount, a.TTL.Milliseconds(), a.Description,
 			a.AddressRange, a.ResourceGroup, millis(a.Created), a.Account, a.Region, limit)
-		if added = n == 1; err != nil || !added {
+		if err != nil {
 			return err
 		}
-		return t.addTags(ctx, s.dialect, a.Account, kindActivation, string(a.ID), a.Tags)
+		if n == 0 {
+			return ErrLimit
+		}
+		return t.addTags(ctx, s.dialect, a.Account, waybill.ActivationResource, string(a.ID), a.Tags)
 	})
-	return added, err
 }
 
 // Activation returns an activation and the hash of its code; ErrNotFound if it is not there.
@@ -52,7 +54,7 @@ func (s *Store) Activation(ctx context.Context, id waybill.ActivationID) (waybil
 	if err != nil {
 		return waybill.Activation{}, nil, err
 	}
-	tags, err := s.tagsOf(ctx, kindActivation, []string{string(id)})
+	tags, err := s.tagsOf(ctx, waybill.ActivationResource, []string{string(id)})
 	a.Tags = tags[string(id)]
 	return a.Activation, a.hash, err
 }
@@ -65,7 +67,7 @@ func (s *Store) Activations(ctx context.Context, account waybill.AccountID, f wa
 	w.eq("a.id", string(f.ID))
 	w.eq("a.instance_name", f.InstanceName)
 	w.eq("a.resource_group", f.ResourceGroup)
-	w.tags(s.dialect, kindActivation, "a.id", account, f.Tags)
+	w.tags(s.dialect, waybill.ActivationResource, "a.id", account, f.Tags)
 	var err error
 	if list.Total, err = one(ctx, s.reads, scanOne[int64], "SELECT COUNT(*) FROM activations a"+w.where(), w.args...); err != nil {
 		return list, fmt.Errorf("count activations: %w", err)
@@ -85,7 +87,7 @@ func (s *Store) Activations(ctx context.Context, account waybill.AccountID, f wa
 	for i, r := range rows {
 		ids[i] = string(r.ID)
 	}
-	tags, err := s.tagsOf(ctx, kindActivation, ids)
+	tags, err := s.tagsOf(ctx, waybill.ActivationResource, ids)
 	if err != nil {
 		return list, fmt.Errorf("list tags: %w", err)
 	}
@@ -98,18 +100,18 @@ func (s *Store) Activations(ctx context.Context, account waybill.AccountID, f wa
 
 // DisableActivation disables an activation; ErrNotFound if it is not there.
 func (s *Store) DisableActivation(ctx context.Context, account waybill.AccountID, region string, id waybill.ActivationID) error {
-	return s.writes.do(ctx, func(t *tx) error {
+	return s.write(ctx, func(t *tx) error {
 		return mustChange(t.exec(ctx, `UPDATE activations SET disabled = 1 WHERE id = ? AND account = ? AND region = ?`, id, account, region))
 	})
 }
 
 // DeleteActivation removes an activation with which no machine has enrolled; ErrNotFound if there is no such one.
 func (s *Store) DeleteActivation(ctx context.Context, account waybill.AccountID, region string, id waybill.ActivationID) error {
-	return s.writes.do(ctx, func(t *tx) error {
+	return s.write(ctx, func(t *tx) error {
 		if err := mustChange(t.exec(ctx, `DELETE FROM activations WHERE id = ? AND account = ? AND region = ? AND registered = 0`, id, account, region)); err != nil {
 			return err
 		}
-		_, err := t.exec(ctx, `DELETE FROM tags WHERE kind = ? AND resource = ?`, kindActivation, id)
+		_, err := t.exec(ctx, `DELETE FROM tags WHERE kind = ? AND resource = ?`, waybill.ActivationResource, id)
 		return err
 	})
 }

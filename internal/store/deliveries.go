@@ -35,7 +35,7 @@ func (s *Store) AddDelivery(ctx context.Context, d *NewDelivery) error {
 	if d.Sent != encodeContent(d.ContentType, d.Data) {
 		sent = d.Sent
 	}
-	return s.writes.do(ctx, func(t *tx) error {
+	return s.write(ctx, func(t *tx) error {
 		if _, err := t.exec(ctx, `INSERT INTO contents (digest, data) VALUES (?, ?) ON CONFLICT DO NOTHING`, d.SHA256[:], notNil(d.Data)); err != nil {
 			return fmt.Errorf("store content: %w", err)
 		}
@@ -55,7 +55,7 @@ func (s *Store) AddDelivery(ctx context.Context, d *NewDelivery) error {
 			d.ID, millis(d.Created), millis(d.Created), millis(d.Deadline), jsonRows(rows)); err != nil {
 			return fmt.Errorf("store targets: %w", err)
 		}
-		return t.addTags(ctx, s.dialect, d.Account, kindDelivery, string(d.ID), d.Tags)
+		return t.addTags(ctx, s.dialect, d.Account, waybill.DeliveryResource, string(d.ID), d.Tags)
 	})
 }
 
@@ -105,7 +105,7 @@ func (s *Store) Deliveries(ctx context.Context, account waybill.AccountID, f way
 	if f.Instance != "" {
 		w.add("d.id IN (SELECT delivery FROM targets WHERE instance = ?)", f.Instance)
 	}
-	w.tags(s.dialect, kindDelivery, "d.id", account, f.Tags)
+	w.tags(s.dialect, waybill.DeliveryResource, "d.id", account, f.Tags)
 	var err error
 	if f.ID == "" || p.Offset > 0 || p.Cursor != "" { // of one ID there is one or none, which the page itself tells
 		if list.Total, err = one(ctx, s.reads, scanOne[int64], "SELECT COUNT(*) FROM deliveries d"+w.where(), w.args...); err != nil {
@@ -181,7 +181,7 @@ func (s *Store) addTargets(ctx context.Context, items []waybill.DeliveryResult, 
 			}
 		}
 	}
-	tags, err := s.tagsOf(ctx, kindDelivery, ids)
+	tags, err := s.tagsOf(ctx, waybill.DeliveryResource, ids)
 	if err != nil {
 		return fmt.Errorf("list tags: %w", err)
 	}

@@ -35,29 +35,36 @@ func scanInstance(r *sql.Rows) (i waybill.Instance, err error) {
 	return i, err
 }
 
-// EnrolResult says what Enrol did.
-type EnrolResult struct {
-	Instance waybill.Instance
-	Full     bool // the activation has no room; nothing was stored
-}
-
-// Enrol stores a new instance and takes one place of its activation, in one transaction. name gets how many machines
-// the activation had before and returns the instance's name. A key that has enrolled before returns its instance as it is.
-func (s *Store) Enrol(ctx context.Context, i waybill.Instance, name func(before int) string) (res EnrolResult, err error) {
-	err = s.writes.do(ctx, func(t *tx) error {
+// Enrol stores a new instance and takes one place of its activation, in one transaction; ErrLimit if the activation has
+// no room, and ErrQuota if the account has limit instances in the region (0: no limit). name gets how many
+// machines the activation had before and returns the instance's name. A key that has enrolled before returns its instance
+// as it is.
+func (s *Store) Enrol(
+	ctx context.Context, i waybill.Instance, limit int, name func(before int) string,
+) (enrolled waybill.Instance, err error) {
+	err = s.write(ctx, func(t *tx) error {
 		had, err := one(ctx, t, scanInstance, instanceColumns+` FROM instances i WHERE i.public_key = ?`, i.PublicKey)
 		if err == nil {
-			res.Instance = had
+			enrolled = had
 			return nil
 		} else if !errors.Is(err, ErrNotFound) {
 			return err
+		}
+		if limit > 0 {
+			n, err := one(ctx, t, scanOne[int], countInstances, i.Account, i.Region, waybill.Deregistered)
+			if err != nil {
+				return err
+			}
+			if n >= limit {
+				return ErrQuota
+			}
 		}
 		n, err := t.exec(ctx, `UPDATE activations SET registered = registered + 1 WHERE id = ? AND registered < instance_count`, i.Activation)
 		if err != nil {
 			return err
 		}
-		if res.Full = n == 0; res.Full {
-			return nil
+		if n == 0 {
+			return ErrLimit
 		}
 		count, err := one(ctx, t, scanOne[int], `SELECT registered FROM activations WHERE id = ?`, i.Activation)
 		if err != nil {
@@ -72,10 +79,17 @@ func (s *Store) Enrol(ctx context.Context, i waybill.Instance, name func(before 
 			i.InternetIP, f.OSType, f.OSVersion, f.AgentVersion, f.Capability, i.PublicKey, i.ResourceGroup, millis(i.Registered), i.Presence); err != nil {
 			return err
 		}
-		res.Instance = i
-		return t.addTags(ctx, s.dialect, i.Account, kindInstance, string(i.ID), i.Tags)
+		enrolled = i
+		return t.addTags(ctx, s.dialect, i.Account, waybill.InstanceResource, string(i.ID), i.Tags)
 	})
-	return res, err
+	return enrolled, err
+}
+
+const countInstances = `SELECT COUNT(*) FROM instances WHERE account = ? AND region = ? AND state <> ?`
+
+// InstanceCount returns how many instances the account has in the region.
+func (s *Store) InstanceCount(ctx context.Context, account waybill.AccountID, region string) (int, error) {
+	return one(ctx, s.reads, scanOne[int], countInstances, account, region, waybill.Deregistered)
 }
 
 // Instance returns an instance in any state, without tags and counts; ErrNotFound if it never was.
@@ -104,9 +118,7 @@ func (s *Store) Instances(ctx context.Context, account waybill.AccountID, f wayb
 	var list waybill.Listing[waybill.Instance]
 	var w filter
 	w.add("i.account = ? AND i.region = ? AND i.state <> ?", account, f.Region, waybill.Deregistered)
-	if len(f.IDs) > 0 {
-		w.add("i.id IN (SELECT value->>0 FROM "+s.dialect.rows+")", jsonRows(column(f.IDs)))
-	}
+	w.in(s.dialect, "i.id", texts(f.IDs))
 	w.eq("i.name", f.Name)
 	w.eq("i.activation", string(f.Activation))
 	w.eq("i.machine_id", f.MachineID)
@@ -114,6 +126,9 @@ func (s *Store) Instances(ctx context.Context, account waybill.AccountID, f wayb
 	if f.IP != "" {
 		w.add("(i.intranet_ip = ? OR i.internet_ip = ?)", f.IP, f.IP)
 	}
+	w.in(s.dialect, "i.intranet_ip", f.IntranetIPs)
+	w.in(s.dialect, "i.internet_ip", f.InternetIPs)
+	w.in(s.dialect, "i.presence", texts(f.Presences))
 	if f.OSType != "" {
 		w.add("lower(i.os_type) = lower(?)", f.OSType)
 	}
@@ -124,7 +139,7 @@ func (s *Store) Instances(ctx context.Context, account waybill.AccountID, f wayb
 		}
 		w.add(cond, waybill.Registered, waybill.Online, millis(s.now().Add(-waybill.SilentAfter)))
 	}
-	w.tags(s.dialect, kindInstance, "i.id", account, f.Tags)
+	w.tags(s.dialect, waybill.InstanceResource, "i.id", account, f.Tags)
 	var err error
 	if list.Total, err = one(ctx, s.reads, scanOne[int64], "SELECT COUNT(*) FROM instances i"+w.where(), w.args...); err != nil {
 		return list, fmt.Errorf("count instances: %w", err)
@@ -152,7 +167,7 @@ func (s *Store) addInstanceExtras(ctx context.Context, items []waybill.Instance)
 	for i := range items {
 		ids[i] = string(items[i].ID)
 	}
-	tags, err := s.tagsOf(ctx, kindInstance, ids)
+	tags, err := s.tagsOf(ctx, waybill.InstanceResource, ids)
 	if err != nil {
 		return fmt.Errorf("list tags: %w", err)
 	}
@@ -182,7 +197,7 @@ func (s *Store) addInstanceExtras(ctx context.Context, items []waybill.Instance)
 
 // RenameInstance gives an instance of the fleet another name; ErrNotFound if there is none.
 func (s *Store) RenameInstance(ctx context.Context, account waybill.AccountID, region string, id waybill.InstanceID, name string) error {
-	return s.writes.do(ctx, func(t *tx) error {
+	return s.write(ctx, func(t *tx) error {
 		return mustChange(t.exec(ctx, `UPDATE instances SET name = ? WHERE id = ? AND account = ? AND region = ? AND state <> ?`,
 			name, id, account, region, waybill.Deregistered))
 	})
@@ -190,7 +205,7 @@ func (s *Store) RenameInstance(ctx context.Context, account waybill.AccountID, r
 
 // LeaveFleet moves an instance to state to, Deregistered or Quarantine, unless it is deregistered already (ErrNotFound).
 func (s *Store) LeaveFleet(ctx context.Context, id waybill.InstanceID, to waybill.InstanceState) error {
-	return s.writes.do(ctx, func(t *tx) error {
+	return s.write(ctx, func(t *tx) error {
 		was, err := one(ctx, t, scanInstance, instanceColumns+` FROM instances i WHERE i.id = ?`, id)
 		if err != nil {
 			return err
@@ -227,7 +242,7 @@ func (s *Store) LeftSince(ctx context.Context, t time.Time) (map[string]time.Tim
 // Greet records a hello: who runs now, on what, and that it is online. It returns the session that was there before and
 // what was known of it.
 func (s *Store) Greet(ctx context.Context, id waybill.InstanceID, session string, facts waybill.Facts) (before Seen, err error) {
-	err = s.writes.do(ctx, func(t *tx) error {
+	err = s.write(ctx, func(t *tx) error {
 		before, err = one(ctx, t, func(r *sql.Rows) (v Seen, err error) {
 			var at int64
 			err = r.Scan(&v.Session, &v.Presence, &at)
@@ -271,7 +286,7 @@ func (s *Store) Sight(ctx context.Context, list []Sighting) error {
 	for i, v := range list {
 		rows[i] = [4]any{v.Instance, v.Session, v.Presence, millis(v.At)}
 	}
-	return s.writes.do(ctx, func(t *tx) error {
+	return s.write(ctx, func(t *tx) error {
 		_, err := t.exec(ctx, `UPDATE instances SET presence = r.presence, last_seen = r.at
 			FROM (SELECT value->>0 AS id, value->>1 AS session, value->>2 AS presence, CAST(value->>3 AS BIGINT) AS at FROM `+s.dialect.rows+`) r
 			WHERE instances.id = r.id AND instances.session = r.session AND (instances.presence = ? OR r.presence <> ?)`, jsonRows(rows), waybill.Online, waybill.Online)

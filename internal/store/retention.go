@@ -45,7 +45,7 @@ func (s *Store) Expire(ctx context.Context, scope Scope, before time.Time, keep,
 	if err != nil || len(old) == 0 {
 		return 0, err
 	}
-	err = s.writes.do(ctx, func(t *tx) error {
+	err = s.write(ctx, func(t *tx) error {
 		removed = len(old)
 		ids := make([]string, len(old))
 		for i, v := range old {
@@ -74,7 +74,7 @@ func (s *Store) Expire(ctx context.Context, scope Scope, before time.Time, keep,
 // ForgetNonces removes up to limit nonces that have expired, and returns how many.
 func (s *Store) ForgetNonces(ctx context.Context, limit int) (removed int64, err error) {
 	s.nonces.forget(s.now())
-	err = s.writes.do(ctx, func(t *tx) error {
+	err = s.write(ctx, func(t *tx) error {
 		removed, err = t.exec(ctx, `DELETE FROM nonces WHERE digest IN (SELECT digest FROM nonces WHERE expires < ? LIMIT ?)`, millis(s.now()), limit)
 		return err
 	})

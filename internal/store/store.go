@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package store keeps everything that must survive: accounts, keys, activations, instances, deliveries, their targets and
-// content. It is one SQL type; what differs between databases is in dialect. All SQL of Waybill is here, and no rule
+// Package store keeps everything that must survive: accounts, keys, users, policies, activations, instances, deliveries,
+// their targets and content, and the audit trail. It is one SQL type; what differs between databases is in dialect. All SQL of Waybill is here, and no rule
 // is: which change of status is allowed, and which limits hold, the root package and internal/control decide.
 //
 // Writes are grouped: callers that wait at the same time share one transaction and one sync (see write.go). Reads run
@@ -31,17 +31,29 @@ import (
 //go:embed migrations
 var migrations embed.FS
 
-// ErrNotFound is returned by lookups of one thing that is not there.
-var ErrNotFound = errors.New("not found")
+// What callers branch on. They stand for themselves, without more words.
+var (
+	ErrNotFound  = errors.New("not found")               // of lookups and changes of one thing that is not there
+	ErrExists    = errors.New("exists already")          // of something new under a name that is taken
+	ErrLimit     = errors.New("no room")                 // of something new beyond the limit the caller gave
+	ErrQuota     = errors.New("no room in the account")  // likewise, of a limit of the whole account
+	ErrTokenUsed = errors.New("the token has been used") // see For
+)
 
 // Config says which database to use.
 type Config struct {
 	URL string           // sqlite:PATH; PATH's directory must exist
 	Now func() time.Time // nil: time.Now
+	// AuditKey seals the heads of the audit trail, so that whoever can write to the database but does not have the key
+	// cannot rewrite the trail unnoticed. It must be the same on every server of a database.
+	AuditKey []byte
 	// KeepSchema refuses a database whose schema is older than this program's, instead of bringing it up to date: a
 	// server may be running on it.
 	KeepSchema bool
 }
+
+// minAuditKey is the least length of Config.AuditKey in bytes.
+const minAuditKey = 32
 
 // Store is the database. Its methods may be called by any number of goroutines.
 type Store struct {
@@ -49,8 +61,39 @@ type Store struct {
 	dialect dialect
 	reads   *statements
 	writes  *writer
-	nonces  nonceSet
+	nonces  *nonceSet
 	log     *slog.Logger
+
+	act    *waybill.Act // what this view of the store writes is written for; nil: nobody's request
+	answer []byte       // what act.Token stands for
+}
+
+// For returns the store as act uses it: the first transaction that it writes takes along the audit record of act and,
+// if act has a token, answer under that token; ErrTokenUsed if the token has an answer already. The view is for the
+// goroutine that act belongs to.
+func (s *Store) For(act *waybill.Act, answer []byte) *Store {
+	view := *s
+	view.act, view.answer = act, answer
+	return &view
+}
+
+// write runs fn in a transaction, see writer.do.
+func (s *Store) write(ctx context.Context, fn func(*tx) error) error {
+	if s.act == nil || s.act.Recorded {
+		return s.writes.do(ctx, fn)
+	}
+	err := s.writes.do(ctx, func(t *tx) error {
+		if err := s.useToken(ctx, t); err != nil {
+			return err
+		}
+		if err := fn(t); err != nil {
+			return err
+		}
+		t.record(s.act, waybill.AuditOK)
+		return nil
+	})
+	s.act.Recorded = err == nil
+	return err
 }
 
 // dialect is what differs between the databases we run on.
@@ -70,13 +113,16 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
 		scheme, _, _ := strings.Cut(cfg.URL, ":") // never the rest: it may hold a password
 		return nil, fmt.Errorf("open store: unsupported database %q; use sqlite:PATH", scheme)
 	}
+	if len(cfg.AuditKey) < minAuditKey {
+		return nil, fmt.Errorf("open store: the audit key has %d bytes, %d at least are needed", len(cfg.AuditKey), minAuditKey)
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
 	if err := createPrivate(path); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{now: cfg.Now, dialect: sqliteDialect, log: log}
+	s := &Store{now: cfg.Now, dialect: sqliteDialect, nonces: &nonceSet{}, log: log}
 	// One connection writes; synchronous=FULL makes a commit durable before it is answered.
 	w, err := openSQLite(path, map[string]string{"synchronous": "FULL"}, 1)
 	if err != nil {
@@ -94,7 +140,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
 		return nil, errors.Join(err, w.Close(), r.Close())
 	}
 	s.reads = newStatements(r, r)
-	s.writes = newWriter(newStatements(w, conn), path+"-wal", log)
+	s.writes = newWriter(newStatements(w, conn), path+"-wal", &chainer{dialect: s.dialect, key: cfg.AuditKey, now: s.now, log: log}, log)
 	return s, nil
 }
 

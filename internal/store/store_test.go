@@ -33,6 +33,14 @@ type fixture struct {
 	at   time.Time
 }
 
+// auditKey is that of every store here.
+var auditKey = []byte("0123456789abcdef0123456789abcdef")
+
+// testKey is a key of an account that nobody can use.
+func testKey(id string, account waybill.AccountID) Key {
+	return Key{AccessKey: waybill.AccessKey{ID: id, Account: account, Active: true, Created: epoch}, Sealed: []byte{1}}
+}
+
 func open(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{t: t, path: filepath.Join(t.TempDir(), "waybill.db"), at: epoch}
@@ -42,7 +50,7 @@ func open(t *testing.T) *fixture {
 			t.Errorf("close: %v", err)
 		}
 	})
-	if err := f.AddAccount(t.Context(), waybill.Account{ID: "a", Name: "first", Created: epoch}); err != nil {
+	if err := f.AddAccount(t.Context(), waybill.Account{ID: "a", Name: "first", Created: epoch}, testKey("a-key", "a")); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -50,7 +58,7 @@ func open(t *testing.T) *fixture {
 
 func (f *fixture) reopen() {
 	f.t.Helper()
-	s, err := Open(f.t.Context(), Config{URL: "sqlite:" + f.path, Now: f.clock}, slog.New(slog.DiscardHandler))
+	s, err := Open(f.t.Context(), Config{URL: "sqlite:" + f.path, Now: f.clock, AuditKey: auditKey}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -169,7 +177,7 @@ func TestDeliveriesFiltersAndPages(t *testing.T) {
 		})
 	}
 	f.apply(ended("f-3", "m0", waybill.NoCause, epoch))
-	if err := f.AddAccount(t.Context(), waybill.Account{ID: "b"}); err != nil {
+	if err := f.AddAccount(t.Context(), waybill.Account{ID: "b"}, testKey("b-key", "b")); err != nil {
 		t.Fatal(err)
 	}
 	f.delivery("f-9", 1, func(d *NewDelivery) { d.Account = "b"; d.Tags = []waybill.Tag{{Key: "env"}} })
@@ -370,15 +378,15 @@ func TestOpenAndOverdue(t *testing.T) {
 func (f *fixture) enrol(id string) {
 	f.t.Helper()
 	a := waybill.Activation{ID: waybill.ActivationID("act-" + id), Account: "a", Region: region, InstanceCount: 1, TTL: time.Hour, Created: f.at}
-	if ok, err := f.AddActivation(f.t.Context(), a, []byte("hash"), 100); err != nil || !ok {
-		f.t.Fatal(ok, err)
+	if err := f.AddActivation(f.t.Context(), a, []byte("hash"), 100); err != nil {
+		f.t.Fatal(err)
 	}
-	res, err := f.Enrol(f.t.Context(), waybill.Instance{
+	_, err := f.Enrol(f.t.Context(), waybill.Instance{
 		ID: waybill.InstanceID(id), Account: "a", Region: region, Activation: a.ID, State: waybill.Registered,
 		PublicKey: "key-" + id, Registered: f.at, Presence: waybill.NeverSeen, Tags: []waybill.Tag{{Key: "id", Value: id}},
-	}, func(int) string { return "name-" + id })
-	if err != nil || res.Full {
-		f.t.Fatal(res, err)
+	}, 0, func(int) string { return "name-" + id })
+	if err != nil {
+		f.t.Fatal(err)
 	}
 }
 
@@ -386,11 +394,12 @@ func TestEnrolTakesPlacesOnce(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	a := waybill.Activation{ID: "act", Account: "a", Region: region, InstanceCount: 5, TTL: time.Hour, Created: epoch}
-	if _, err := f.AddActivation(t.Context(), a, []byte{1}, 1); err != nil {
+	if err := f.AddActivation(t.Context(), a, []byte{1}, 1); err != nil {
 		t.Fatal(err)
 	}
-	if ok, err := f.AddActivation(t.Context(), waybill.Activation{ID: "act2", Account: "a", Region: region}, []byte{1}, 1); ok || err != nil {
-		t.Errorf("one activation too many: %v, %v", ok, err)
+	second := waybill.Activation{ID: "act2", Account: "a", Region: region}
+	if err := f.AddActivation(t.Context(), second, []byte{1}, 1); !errors.Is(err, ErrLimit) {
+		t.Errorf("one activation too many: %v", err)
 	}
 	var mu sync.Mutex
 	names, full := map[string]int{}, 0
@@ -400,16 +409,16 @@ func TestEnrolTakesPlacesOnce(t *testing.T) {
 			res, err := f.Enrol(t.Context(), waybill.Instance{
 				ID: waybill.InstanceID(fmt.Sprintf("mi-%d", i)), Account: "a", Region: region, Activation: "act",
 				State: waybill.Registered, PublicKey: fmt.Sprint(i % 8),
-			}, func(before int) string { return fmt.Sprintf("web-%d", before+1) })
+			}, 0, func(before int) string { return fmt.Sprintf("web-%d", before+1) })
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
+			case errors.Is(err, ErrLimit):
+				full++
 			case err != nil:
 				t.Error(err)
-			case res.Full:
-				full++
 			default:
-				names[res.Instance.Name]++
+				names[res.Name]++
 			}
 		})
 	}
@@ -623,21 +632,21 @@ func TestKeys(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	for i, want := range []bool{true, true, false} {
-		ok, err := f.AddKey(t.Context(), Key{AccessKey: waybill.AccessKey{ID: fmt.Sprint("k", i), Account: "a", Active: true, Created: epoch}, Sealed: []byte{9}}, 2)
-		if err != nil || ok != want {
-			t.Errorf("key %d: %v, %v", i, ok, err)
+		err := f.AddKey(t.Context(), testKey(fmt.Sprint("k", i), "a"), 3) // there is one already
+		if (err == nil) != want || err != nil && !errors.Is(err, ErrLimit) {
+			t.Errorf("key %d: %v", i, err)
 		}
 	}
-	if err := f.SetKeyActive(t.Context(), "other", "k0", false); !errors.Is(err, ErrNotFound) {
+	if err := f.SetKeyActive(t.Context(), "other", "", "k0", false); !errors.Is(err, ErrNotFound) {
 		t.Errorf("another account's key was changed: %v", err)
 	}
-	if err := f.SetKeyActive(t.Context(), "a", "k0", false); err != nil {
+	if err := f.SetKeyActive(t.Context(), "a", "", "k0", false); err != nil {
 		t.Error(err)
 	}
 	f.TouchKey("k1", epoch.Add(time.Minute))
 	f.writes.group.Flush()
-	keys, err := f.Keys(t.Context(), "a")
-	if err != nil || len(keys) != 2 || keys[0].Active || !keys[1].Active || !keys[1].LastUsed.Equal(epoch.Add(time.Minute)) {
+	keys, err := f.Keys(t.Context(), "a", "")
+	if err != nil || len(keys) != 3 || keys[1].Active || !keys[2].Active || !keys[2].LastUsed.Equal(epoch.Add(time.Minute)) {
 		t.Errorf("keys: %+v, %v", keys, err)
 	}
 	if err := f.SetAccountDisabled(t.Context(), "a", true); err != nil {
@@ -646,7 +655,7 @@ func TestKeys(t *testing.T) {
 	if k, err := f.Key(t.Context(), "k1"); err != nil || !k.AccountDisabled {
 		t.Errorf("key: %+v, %v", k, err)
 	}
-	if err := f.DeleteKey(t.Context(), "a", "k1"); err != nil {
+	if err := f.DeleteKey(t.Context(), "a", "", "k1"); err != nil {
 		t.Error(err)
 	}
 	if _, err := f.Key(t.Context(), "k1"); !errors.Is(err, ErrNotFound) {
@@ -827,7 +836,7 @@ func TestOpenRefuses(t *testing.T) {
 		"sqlite:/nonexistent-dir/x/way.db": "no such file or directory",
 		"":                                 "unsupported database",
 	} {
-		_, err := Open(t.Context(), Config{URL: url}, slog.New(slog.DiscardHandler))
+		_, err := Open(t.Context(), Config{URL: url, AuditKey: auditKey}, slog.New(slog.DiscardHandler))
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v", url, err)
 		}
@@ -836,7 +845,7 @@ func TestOpenRefuses(t *testing.T) {
 
 func TestKeepSchemaRefusesAnOlderDatabase(t *testing.T) {
 	t.Parallel()
-	_, err := Open(t.Context(), Config{URL: "sqlite:" + filepath.Join(t.TempDir(), "new.db"), KeepSchema: true}, slog.New(slog.DiscardHandler))
+	_, err := Open(t.Context(), Config{URL: "sqlite:" + filepath.Join(t.TempDir(), "new.db"), KeepSchema: true, AuditKey: auditKey}, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), "start waybill server of this version first") {
 		t.Errorf("opened: %v", err)
 	}
@@ -852,7 +861,7 @@ func TestANewerDatabaseIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = Open(t.Context(), Config{URL: "sqlite:" + f.path}, slog.New(slog.DiscardHandler))
+	_, err = Open(t.Context(), Config{URL: "sqlite:" + f.path, AuditKey: auditKey}, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), "run a newer waybill") {
 		t.Errorf("opened: %v", err)
 	}

@@ -10,14 +10,7 @@ import (
 	"github.com/openwaybill/waybill"
 )
 
-// Kinds of tagged things, as stored.
-const (
-	kindDelivery   = "delivery"
-	kindInstance   = "instance"
-	kindActivation = "activation"
-)
-
-func (t *tx) addTags(ctx context.Context, d dialect, account waybill.AccountID, kind, id string, tags []waybill.Tag) error {
+func (t *tx) addTags(ctx context.Context, d dialect, account waybill.AccountID, kind waybill.ResourceKind, id string, tags []waybill.Tag) error {
 	if len(tags) == 0 {
 		return nil
 	}
@@ -30,8 +23,104 @@ func (t *tx) addTags(ctx context.Context, d dialect, account waybill.AccountID, 
 	return err
 }
 
+// mustAll returns ErrNotFound unless every one of ids is a resource of that kind in the account and region.
+func (t *tx) mustAll(ctx context.Context, d dialect, account waybill.AccountID, region string, kind waybill.ResourceKind, ids []string) error {
+	at := tables[kind]
+	n, err := one(ctx, t, scanOne[int], `SELECT COUNT(*) FROM `+at.table+` WHERE id IN (SELECT value->>0 FROM `+d.rows+`)
+		AND account = ? AND region = ?`+at.there, jsonRows(column(ids)), account, region)
+	if err == nil && n < len(ids) {
+		err = ErrNotFound
+	}
+	return err
+}
+
+// PutTags adds tags to resources, which must be different ones, and replaces the values of keys that are there.
+// ErrNotFound if one of the resources is not there, ErrLimit if one would have more than limit tags; then none is changed.
+func (s *Store) PutTags(ctx context.Context, account waybill.AccountID, region string, kind waybill.ResourceKind, ids []string, tags []waybill.Tag, limit int) error {
+	rows := make([][2]string, len(tags))
+	for i, tag := range tags {
+		rows[i] = [2]string{tag.Key, tag.Value}
+	}
+	return s.write(ctx, func(t *tx) error {
+		if err := t.mustAll(ctx, s.dialect, account, region, kind, ids); err != nil {
+			return err
+		}
+		if _, err := t.exec(ctx, `INSERT INTO tags (account, kind, resource, key, value)
+			SELECT ?, ?, r.value->>0, t.value->>0, t.value->>1 FROM `+s.dialect.rows+` r CROSS JOIN `+s.dialect.rows+` t WHERE true
+			ON CONFLICT (kind, resource, key) DO UPDATE SET value = excluded.value`,
+			account, kind, jsonRows(column(ids)), jsonRows(rows)); err != nil {
+			return err
+		}
+		over, err := all(ctx, t, scanOne[string], `SELECT resource FROM tags WHERE kind = ? AND resource IN (SELECT value->>0 FROM `+s.dialect.rows+`)
+			GROUP BY resource HAVING COUNT(*) > ?`, kind, jsonRows(column(ids)), limit)
+		if err == nil && len(over) > 0 {
+			err = ErrLimit
+		}
+		return err
+	})
+}
+
+// RemoveTags removes the tags with the given keys, or all if there are none, from resources. ErrNotFound if one of the
+// resources is not there; a tag that is not there is no error.
+func (s *Store) RemoveTags(ctx context.Context, account waybill.AccountID, region string, kind waybill.ResourceKind, ids, keys []string) error {
+	return s.write(ctx, func(t *tx) error {
+		if err := t.mustAll(ctx, s.dialect, account, region, kind, ids); err != nil {
+			return err
+		}
+		query, args := `DELETE FROM tags WHERE kind = ? AND resource IN (SELECT value->>0 FROM `+s.dialect.rows+`)`, []any{kind, jsonRows(column(ids))}
+		if len(keys) > 0 {
+			query, args = query+` AND key IN (SELECT value->>0 FROM `+s.dialect.rows+`)`, append(args, jsonRows(column(keys)))
+		}
+		_, err := t.exec(ctx, query, args...)
+		return err
+	})
+}
+
+// Tags returns a page of the tags of one kind of an account's resources, ordered by resource and key. Listing.Total is
+// not counted.
+func (s *Store) Tags(ctx context.Context, account waybill.AccountID, f waybill.TagFilter, p waybill.Page) (waybill.Listing[waybill.ResourceTag], error) {
+	var list waybill.Listing[waybill.ResourceTag]
+	at := tables[f.Kind]
+	var w filter
+	w.add("g.account = ? AND g.kind = ?", account, f.Kind)
+	w.add("g.resource IN (SELECT id FROM "+at.table+" WHERE account = ? AND region = ?"+at.there+")", account, f.Region)
+	w.in(s.dialect, "g.resource", f.IDs)
+	w.tags(s.dialect, f.Kind, "g.resource", account, f.Tags)
+	if p.Cursor != "" {
+		resource, key, _ := strings.Cut(p.Cursor, " ")
+		w.add("(g.resource, g.key) > (?, ?)", resource, key)
+	}
+	var err error
+	list.Items, err = all(ctx, s.reads, func(r *sql.Rows) (v waybill.ResourceTag, err error) {
+		v.Kind = f.Kind
+		return v, r.Scan(&v.ID, &v.Key, &v.Value)
+	}, "SELECT g.resource, g.key, g.value FROM tags g"+w.where()+" ORDER BY g.resource, g.key LIMIT ?", append(w.args, p.Size+1)...)
+	if err != nil {
+		return list, err
+	}
+	if len(list.Items) > p.Size {
+		list.Items = list.Items[:p.Size]
+		last := list.Items[p.Size-1]
+		list.Next = last.ID + " " + last.Key
+	}
+	return list, nil
+}
+
+// TagsOf returns the tags of those of ids that are an account's, by their IDs.
+func (s *Store) TagsOf(ctx context.Context, account waybill.AccountID, kind waybill.ResourceKind, ids []string) (map[string][]waybill.Tag, error) {
+	list, err := all(ctx, s.reads, func(r *sql.Rows) (v waybill.ResourceTag, err error) {
+		return v, r.Scan(&v.ID, &v.Key, &v.Value)
+	}, `SELECT resource, key, value FROM tags WHERE account = ? AND kind = ? AND resource IN (SELECT value->>0 FROM `+s.dialect.rows+`)`,
+		account, kind, jsonRows(column(ids)))
+	m := make(map[string][]waybill.Tag, len(ids))
+	for _, v := range list {
+		m[v.ID] = append(m[v.ID], v.Tag)
+	}
+	return m, err
+}
+
 // tagsOf returns the tags of many things at once, by their IDs, keys in order.
-func (s *Store) tagsOf(ctx context.Context, kind string, ids []string) (map[string][]waybill.Tag, error) {
+func (s *Store) tagsOf(ctx context.Context, kind waybill.ResourceKind, ids []string) (map[string][]waybill.Tag, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
@@ -62,6 +151,15 @@ func column[T ~string](values []T) [][1]string {
 	return rows
 }
 
+// texts returns values as plain strings.
+func texts[T ~string](values []T) []string {
+	all := make([]string, len(values))
+	for i, v := range values {
+		all[i] = string(v)
+	}
+	return all
+}
+
 // filter gathers the conditions of a listing.
 type filter struct {
 	conds []string
@@ -80,9 +178,16 @@ func (f *filter) eq(column, value string) {
 	}
 }
 
+// in adds that column is one of values, unless there are none.
+func (f *filter) in(d dialect, name string, values []string) {
+	if len(values) > 0 {
+		f.add(name+" IN (SELECT value->>0 FROM "+d.rows+")", jsonRows(column(values)))
+	}
+}
+
 // tags adds that all of them match; a tag without value matches any value. It is one text for any tags, so that the
 // number of different queries stays small.
-func (f *filter) tags(d dialect, kind, idColumn string, account waybill.AccountID, tags []waybill.Tag) {
+func (f *filter) tags(d dialect, kind waybill.ResourceKind, idColumn string, account waybill.AccountID, tags []waybill.Tag) {
 	if len(tags) == 0 {
 		return
 	}

@@ -79,7 +79,7 @@ func (s *Store) Apply(ctx context.Context, changes []Change) (applied []bool, er
 		keys[i] = [2]string{string(c.Delivery), string(c.Instance)}
 	}
 	encoded := jsonRows(keys)
-	err = s.writes.do(ctx, func(t *tx) error {
+	err = s.write(ctx, func(t *tx) error {
 		list, err := all(ctx, t, scanHeld, targetColumns+`, d.digest FROM (
 				SELECT DISTINCT value->>0 AS delivery, value->>1 AS instance FROM `+s.dialect.rows+`) k
 			CROSS JOIN targets t ON t.delivery = k.delivery AND t.instance = k.instance

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/batch"
 )
 
@@ -25,6 +26,7 @@ const maxLazy = 1024
 type writer struct {
 	stmts *statements
 	group *batch.Group[*write]
+	chain *chainer
 	log   *slog.Logger
 
 	logFile string // the write-ahead log
@@ -40,7 +42,10 @@ type write struct {
 
 // tx is the running transaction as one write sees it. Its statements run to their end whatever becomes of the caller's
 // context: an interrupted one would roll back the whole transaction, and with it what others write.
-type tx struct{ *statements }
+type tx struct {
+	*statements
+	records []waybill.AuditRecord // to be chained and written before the commit
+}
 
 func (t *tx) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	return t.statements.query(context.WithoutCancel(ctx), query, args...)
@@ -60,8 +65,8 @@ func (t *tx) exec(ctx context.Context, query string, args ...any) (int64, error)
 	return r.RowsAffected()
 }
 
-func newWriter(stmts *statements, logFile string, log *slog.Logger) *writer {
-	w := &writer{stmts: stmts, logFile: logFile, log: log}
+func newWriter(stmts *statements, logFile string, chain *chainer, log *slog.Logger) *writer {
+	w := &writer{stmts: stmts, logFile: logFile, chain: chain, log: log}
 	w.group = batch.New(maxGroup, w.commit)
 	return w
 }
@@ -121,7 +126,7 @@ func (w *writer) tidy() {
 	if err != nil || info.Size() < maxLog {
 		return // no log: the database is not of the kind that has one
 	}
-	t := &tx{w.stmts}
+	t := &tx{statements: w.stmts}
 	if _, err := t.exec(context.Background(), "PRAGMA wal_checkpoint(RESTART)"); err != nil {
 		w.log.Warn("bring the write-ahead log to its beginning", "bytes", info.Size(), "err", err)
 	}
@@ -142,7 +147,7 @@ func (w *writer) run(ctx context.Context, ops []*write) error {
 
 // transaction runs each write through one, and commits. It rolls back, and reports so, if one of them says not to go on.
 func (w *writer) transaction(ctx context.Context, ops []*write, step func(*tx, *write) (goOn bool, err error)) (rolledBack bool, err error) {
-	t := &tx{w.stmts}
+	t := &tx{statements: w.stmts}
 	if _, err := t.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
 		return false, fmt.Errorf("begin: %w", err)
 	}
@@ -162,6 +167,9 @@ func (w *writer) transaction(ctx context.Context, ops []*write, step func(*tx, *
 			return err == nil, err
 		}
 	}
+	if err := w.chain.append(ctx, t); err != nil {
+		return false, fmt.Errorf("audit: %w", err)
+	}
 	if _, err := t.exec(ctx, "COMMIT"); err != nil {
 		return false, fmt.Errorf("commit: %w", err)
 	}
@@ -174,7 +182,9 @@ func savepoint(ctx context.Context, t *tx, op *write) error {
 	if _, err := t.exec(ctx, "SAVEPOINT w"); err != nil {
 		return fmt.Errorf("savepoint: %w", err)
 	}
+	recorded := len(t.records)
 	if op.err = op.fn(t); op.err != nil {
+		t.records = t.records[:recorded]
 		if _, err := t.exec(ctx, "ROLLBACK TO w"); err != nil {
 			return op.err // what failed, a full disk for one, has ended the transaction itself
 		}

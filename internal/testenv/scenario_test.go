@@ -21,6 +21,8 @@ import (
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/agent"
 	"github.com/openwaybill/waybill/internal/client"
+	"github.com/openwaybill/waybill/internal/control"
+	"github.com/openwaybill/waybill/internal/identity"
 	"github.com/openwaybill/waybill/internal/place"
 	"github.com/openwaybill/waybill/internal/server"
 	"github.com/openwaybill/waybill/internal/store"
@@ -153,12 +155,19 @@ func accountDisabled(t *testing.T, s *testenv.Server) (waybill.DeliveryID, waybi
 	r := testenv.File(a)
 	r.Timeout = 2 * time.Second
 	id := s.Send(r)
-	st, err := store.Open(t.Context(), store.Config{URL: "sqlite:" + filepath.Join(s.Dir, "waybill.db")}, testenv.Logger(t))
+	sealer, err := identity.OpenSealer(filepath.Join(s.Dir, "seal.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := store.Open(t.Context(), store.Config{
+		URL: "sqlite:" + filepath.Join(s.Dir, "waybill.db"), AuditKey: control.AuditKey(sealer),
+	}, testenv.Logger(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer st.Close()
-	if err := st.SetAccountDisabled(t.Context(), s.Key.AccountID, true); err != nil {
+	operator := control.Operator{Name: "test", Store: st, Sealer: sealer}
+	if err := operator.SetDisabled(t.Context(), s.Key.AccountID, true); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Client.ListAccessKeys(t.Context()); code(err) != "InvalidAccessKeyId.NotFound" {
@@ -172,7 +181,7 @@ func accountDisabled(t *testing.T, s *testenv.Server) (waybill.DeliveryID, waybi
 		}
 		return len(open) == 0
 	})
-	if err := st.SetAccountDisabled(t.Context(), s.Key.AccountID, false); err != nil {
+	if err := operator.SetDisabled(t.Context(), s.Key.AccountID, false); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(a.Path("/srv", "hello.txt")); !errors.Is(err, os.ErrNotExist) {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -111,11 +112,18 @@ func refuse(status int, code, message string) *client.Error {
 func answer(w http.ResponseWriter, content any) {
 	w.Header().Set("Content-Type", "application/json;charset=utf-8")
 	if e, refused := content.(*client.Error); refused {
+		if e.RetryAfter > 0 {
+			w.Header().Set("x-acs-retry-after", strconv.FormatInt(e.RetryAfter.Milliseconds(), 10))
+		}
 		w.WriteHeader(e.Status)
-		content = map[string]string{
+		body := map[string]any{
 			"Code": e.Code, "Message": e.Message, "RequestId": "473469C7-AA6F-4DC5-B3DB-A3DC0DE3C83E",
 			"Recommend": e.Recommend,
 		}
+		if e.Denied != nil {
+			body["AccessDeniedDetail"] = e.Denied
+		}
+		content = body
 	}
 	if err := json.NewEncoder(w).Encode(content); err != nil {
 		panic(err) // a broken test: handlers return what encodes

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/openwaybill/waybill"
+)
+
+// TokenLife is how long the answer to a request with a ClientToken is remembered.
+const TokenLife = 24 * time.Hour
+
+// useToken stores the answer of the act under its token; ErrTokenUsed if there is one.
+func (s *Store) useToken(ctx context.Context, t *tx) error {
+	a := s.act
+	if a.Token == "" {
+		return nil
+	}
+	now := s.now()
+	if _, err := t.exec(ctx, `DELETE FROM client_tokens WHERE account = ? AND region = ? AND action = ? AND token = ? AND expires <= ?`,
+		a.Account, a.Region, a.Action, a.Token, millis(now)); err != nil {
+		return err
+	}
+	n, err := t.exec(ctx, `INSERT INTO client_tokens (account, region, action, token, digest, answer, expires)
+		VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		a.Account, a.Region, a.Action, a.Token, a.Digest[:], s.answer, millis(now.Add(TokenLife)))
+	if err == nil && n == 0 {
+		err = ErrTokenUsed
+	}
+	return err
+}
+
+// TokenAnswer is what a token stands for.
+type TokenAnswer struct {
+	Digest [32]byte // of the parameters of the request that was answered
+	Answer []byte
+}
+
+// TokenAnswer returns the answer that is remembered for the token of an act; ErrNotFound if there is none.
+func (s *Store) TokenAnswer(ctx context.Context, a *waybill.Act) (TokenAnswer, error) {
+	return one(ctx, s.reads, func(r *sql.Rows) (v TokenAnswer, err error) {
+		var digest []byte
+		err = r.Scan(&digest, &v.Answer)
+		copy(v.Digest[:], digest)
+		return v, err
+	}, `SELECT digest, answer FROM client_tokens WHERE account = ? AND region = ? AND action = ? AND token = ? AND expires > ?`,
+		a.Account, a.Region, a.Action, a.Token, millis(s.now()))
+}
+
+// ForgetTokens removes up to limit answers whose time is over, and returns how many.
+func (s *Store) ForgetTokens(ctx context.Context, limit int) (removed int64, err error) {
+	err = s.write(ctx, func(t *tx) error {
+		removed, err = t.exec(ctx, `DELETE FROM client_tokens WHERE (account, region, action, token) IN (
+			SELECT account, region, action, token FROM client_tokens WHERE expires <= ? LIMIT ?)`, millis(s.now()), limit)
+		return err
+	})
+	return removed, err
+}
