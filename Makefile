@@ -40,3 +40,4 @@ cross: ## build the agent for every system it is made for
 .PHONY: docs
 docs: ## write the generated documents again
 	$(GO) test -p 1 ./cmd/... -run 'TestDocs' -update
+	cd compat && $(GO) test . -run 'TestContract' -update

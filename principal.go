@@ -82,7 +82,7 @@ type Account struct {
 // to it and to its groups.
 type User struct {
 	ID          string // 18 digits
-	Name        string // unique in the account, without regard to case
+	Name        string // as it was given; two of an account differ in more than case
 	DisplayName string
 	Comments    string
 	Created     time.Time
@@ -92,7 +92,7 @@ type User struct {
 // UserGroup is a set of users that policies can be attached to.
 type UserGroup struct {
 	ID       string // g- and 16 characters
-	Name     string // unique in the account, without regard to case
+	Name     string // as it was given; two of an account differ in more than case
 	Comments string
 	Created  time.Time
 	Updated  time.Time

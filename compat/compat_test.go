@@ -29,6 +29,9 @@ type refusal struct {
 	Message   string
 	RequestID string
 	Advice    string // what the client itself recommends, where it does
+
+	Denied     map[string]any // AccessDeniedDetail, where the client tells it
+	RetryAfter string         // milliseconds, likewise
 }
 
 func (r *refusal) Error() string {
@@ -41,6 +44,7 @@ type access struct {
 	Addr   string // host:port
 	ID     string
 	Secret string
+	Token  string // of a temporary key
 	CA     string // file
 }
 

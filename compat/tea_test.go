@@ -19,7 +19,7 @@ import (
 	"github.com/alibabacloud-go/tea/tea"
 )
 
-const apiVersion = "2014-05-26"
+const apiVersion = "2014-05-26" // of ECS
 
 // darabonbaClient is the generic client that every newer Go SDK is made of; it models no operation.
 type darabonbaClient struct{ *openapi.Client }
@@ -35,6 +35,9 @@ func darabonba(algorithm string) func(*testing.T, access) client {
 			AccessKeyId: &a.ID, AccessKeySecret: &a.Secret, Endpoint: &a.Addr, Protocol: tea.String(strings.ToUpper(a.Scheme)),
 			Ca: tea.String(string(ca)),
 		}
+		if a.Token != "" {
+			config.SecurityToken = &a.Token
+		}
 		if algorithm != "" {
 			config.SignatureAlgorithm = &algorithm
 		}
@@ -48,7 +51,7 @@ func darabonba(algorithm string) func(*testing.T, access) client {
 
 func (c darabonbaClient) call(action string, params map[string]any) ([]byte, error) {
 	how := &models.Params{
-		Action: &action, Version: tea.String(apiVersion), Protocol: c.Protocol, Pathname: tea.String("/"),
+		Action: &action, Version: tea.String(versionOf(action)), Protocol: c.Protocol, Pathname: tea.String("/"),
 		Method: tea.String("POST"), AuthType: tea.String("AK"), Style: tea.String("RPC"), ReqBodyType: tea.String("formData"),
 		BodyType: tea.String("json"),
 	}
@@ -63,9 +66,13 @@ func (c darabonbaClient) call(action string, params map[string]any) ([]byte, err
 type teaRPCClient struct{ *rpc.Client }
 
 func teaRPC(t *testing.T, a access) client {
-	c, err := rpc.NewClient(&rpc.Config{
+	config := &rpc.Config{
 		AccessKeyId: &a.ID, AccessKeySecret: &a.Secret, Endpoint: &a.Addr, Protocol: tea.String(strings.ToUpper(a.Scheme)),
-	})
+	}
+	if a.Token != "" {
+		config.SecurityToken = &a.Token
+	}
+	c, err := rpc.NewClient(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +80,7 @@ func teaRPC(t *testing.T, a access) client {
 }
 
 func (c teaRPCClient) call(action string, params map[string]any) ([]byte, error) {
-	out, err := c.DoRequest(&action, c.Protocol, tea.String("POST"), tea.String(apiVersion), tea.String("AK"), nil, params,
+	out, err := c.DoRequest(&action, c.Protocol, tea.String("POST"), tea.String(versionOf(action)), tea.String("AK"), nil, params,
 		&util.RuntimeOptions{IgnoreSSL: tea.Bool(true)}) // it has no way to be given a CA
 	if err != nil {
 		return nil, teaRefusal(err)
@@ -87,7 +94,10 @@ func teaRefusal(err error) error {
 	if !ok {
 		return err
 	}
-	var body struct{ RequestId string }
+	var body struct {
+		RequestId          string
+		AccessDeniedDetail map[string]any
+	}
 	if err := json.Unmarshal([]byte(tea.StringValue(e.Data)), &body); err != nil {
 		return err
 	}
@@ -97,6 +107,6 @@ func teaRefusal(err error) error {
 	}
 	return &refusal{
 		Status: tea.IntValue(e.StatusCode), Code: tea.StringValue(e.Code), RequestID: body.RequestId,
-		Message: strings.TrimSuffix(message, " request id: "+body.RequestId),
+		Message: strings.TrimSuffix(message, " request id: "+body.RequestId), Denied: body.AccessDeniedDetail,
 	}
 }

@@ -190,7 +190,7 @@ func (c *call) getCallerIdentity(ctx context.Context, _ *getCallerIdentityInput)
 }
 
 type getSessionTokenInput struct {
-	DurationSeconds *int64 `limits:"1 to 43200, default 3600" fault:"InvalidParameter.DurationSeconds" doc:"how long the key is good"`
+	DurationSeconds *int64 `limits:"1 to 43200, default 3600" doc:"how long the key is good"`
 	Policy          string `limits:"at most 2048 characters" doc:"a policy document; the key may no more than it allows"`
 }
 

@@ -95,6 +95,9 @@ func (c *call) listResourceGroups(
 		return nil, err
 	}
 	ids := in.ResourceGroupIds
+	if len(ids) > maxGroupPage {
+		return nil, refuse("InvalidParameter", "ResourceGroupIds")
+	}
 	if len(ids) == 0 && in.ResourceGroupId != "" {
 		ids = []string{in.ResourceGroupId}
 	}

@@ -493,7 +493,7 @@ func keyOperations() []Operation {
 			Summary:   "Issues a temporary key that may at most what the caller may.",
 			Extension: "AssumeRole without roles: who calls gets keys for themselves, narrowed by a policy if they wish",
 		}, []string{
-			"InternalError", "InvalidParameter.DurationSeconds", "InvalidParameter.Policy.Length", "MalformedPolicyDocument",
+			"InternalError", "InvalidParameter", "InvalidParameter.DurationSeconds", "InvalidParameter.Policy.Length", "MalformedPolicyDocument",
 			"Operation.Forbidden",
 		}, (*call).getSessionToken),
 	}
@@ -508,7 +508,7 @@ func userOperations() []Operation {
 			Name: "CreateUser", Version: versionRAM, Kind: Write,
 			Action: "ram:CreateUser", Resources: []string{arnUsers},
 			Summary:     "Creates a user. It has no keys and may do nothing yet.",
-			Differences: []Difference{temporary, contact, {"names", "differ in more than case", "not stated"}, {"users", "1,000 (`--max-users`)", "5,000"}},
+			Differences: []Difference{temporary, contact, {"names", "differ in more than case, and are known exactly as they were given", "not stated"}, {"users", "1,000 (`--max-users`)", "5,000"}},
 		}, slices.Concat([]string{"MissingParameter", "InternalError", "Operation.Forbidden"}, userErrors[:2], texts,
 			[]string{"EntityAlreadyExists.User", "LimitExceeded.User"}), (*call).createUser),
 		row(Operation{
@@ -714,7 +714,7 @@ func policyOperations() []Operation {
 			Action: "ram:SimulatePolicy", Resources: []string{arnUser},
 			Summary:   "Says whether a user may do something, and which statement decides.",
 			Extension: "to try policies before they count",
-		}, slices.Concat(ramErrors, []string{"EntityNotExist.User", "InvalidInstance.NotFound"}), (*call).simulatePolicy),
+		}, slices.Concat(ramErrors, tagErrors, []string{"EntityNotExist.User", "InvalidInstance.NotFound"}), (*call).simulatePolicy),
 	}
 }
 

@@ -334,7 +334,10 @@ func (c *call) simulatePolicy(ctx context.Context, in *simulatePolicyInput) (*si
 	if q.Region == "" {
 		q.Region = c.Regions()[0]
 	}
-	var err error
+	err := waybill.CheckTags(in.RequestTag)
+	if err != nil {
+		return nil, err
+	}
 	if in.RequestSourceIp != "" {
 		if q.SourceIP, err = netip.ParseAddr(in.RequestSourceIp); err != nil {
 			return nil, refuse("InvalidParameter", "RequestSourceIp")

@@ -165,6 +165,29 @@ func TestAuthorizeWhoMayWhat(t *testing.T) {
 	}
 }
 
+// TestAnotherCaseIsAnotherName guards a user and its policy with a Deny that names them.
+func TestAnotherCaseIsAnotherName(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ctx := t.Context()
+	f.user("ann", "")
+	for _, name := range []string{"ANN", "Ann"} {
+		if _, err := f.User(ctx, f.who, name); waybill.CodeOf(err) != waybill.UserNotFound {
+			t.Errorf("user %s: %v", name, err)
+		}
+		if _, _, err := f.CreateAccessKey(ctx, f.act(), name); waybill.CodeOf(err) != waybill.UserNotFound {
+			t.Errorf("key of %s: %v", name, err)
+		}
+	}
+	n := waybill.PolicyName{Type: waybill.SystemPolicy, Name: "administratoraccess"}
+	if err := f.AttachPolicy(ctx, f.act(), n, waybill.Entity{Kind: waybill.UserEntity, Name: "ann"}); waybill.CodeOf(err) != waybill.PolicyNotFound {
+		t.Errorf("a system policy in lower case: %v", err)
+	}
+	if _, err := f.CreatePolicy(ctx, f.act(), n.Name, "", document(statement("Allow", "*", "*", ""))); waybill.CodeOf(err) != waybill.PolicyExists {
+		t.Errorf("a policy named almost like a system policy: %v", err)
+	}
+}
+
 func TestAuthorizeByRequest(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -22,14 +22,13 @@ import (
 // systemPolicies returns what comes with this program.
 var systemPolicies = sync.OnceValue(policy.SystemPolicies)
 
-// systemPolicy returns the system policy of that name, whatever its case.
+// systemPolicy returns the system policy of that name.
 func systemPolicy(name string) (policy.SystemPolicy, bool) {
-	for _, p := range systemPolicies() {
-		if strings.EqualFold(p.Name, name) {
-			return p, true
-		}
+	i := slices.IndexFunc(systemPolicies(), func(p policy.SystemPolicy) bool { return p.Name == name })
+	if i < 0 {
+		return policy.SystemPolicy{}, false
 	}
-	return policy.SystemPolicy{}, false
+	return systemPolicies()[i], true
 }
 
 // systemPolicyOf returns it as accounts see it.
@@ -70,7 +69,8 @@ func (s *Service) CreatePolicy(ctx context.Context, act *waybill.Act, name, desc
 	if !policyNamePattern.MatchString(name) {
 		return waybill.Policy{}, &waybill.Error{Code: waybill.PolicyNameInvalid, Field: "PolicyName", Message: "a policy name has 1 to 128 letters, digits and -"}
 	}
-	if _, system := systemPolicy(name); system {
+	like := func(p policy.SystemPolicy) bool { return strings.EqualFold(p.Name, name) }
+	if slices.ContainsFunc(systemPolicies(), like) {
 		return waybill.Policy{}, waybill.Errorf(waybill.PolicyExists, "%s is the name of a system policy", name)
 	}
 	if err := checkText("Description", description, maxDescription); err != nil {

@@ -58,7 +58,7 @@ func (s *Store) AddFirst(ctx context.Context, a waybill.Account, k Key) error {
 // addKey stores a key.
 func (t *tx) addKey(ctx context.Context, k Key) error {
 	return mustAdd(t.exec(ctx, `INSERT INTO access_keys (id, account, user_name, secret, active, created) VALUES (?, ?, ?, ?, ?, ?)
-		ON CONFLICT DO NOTHING`, k.ID, k.Account, nameKey(k.User), k.Sealed, k.Active, millis(k.Created)))
+		ON CONFLICT DO NOTHING`, k.ID, k.Account, k.User, k.Sealed, k.Active, millis(k.Created)))
 }
 
 // Accounts returns all accounts, oldest first.
@@ -108,9 +108,8 @@ type Key struct {
 	AccountDisabled bool
 }
 
-const keyColumns = `SELECT k.id, k.account, COALESCE(u.name, ''), k.secret, k.active, k.created, k.last_used, a.disabled
-	FROM access_keys k JOIN accounts a ON a.id = k.account
-	LEFT JOIN users u ON u.account = k.account AND u.key_name = k.user_name`
+const keyColumns = `SELECT k.id, k.account, k.user_name, k.secret, k.active, k.created, k.last_used, a.disabled
+	FROM access_keys k JOIN accounts a ON a.id = k.account`
 
 // AddKey stores a new key of an account or one of its users, unless that has limit keys already (ErrLimit) or is not
 // there (ErrNotFound).
@@ -121,7 +120,7 @@ func (s *Store) AddKey(ctx context.Context, k Key, limit int) error {
 				return err
 			}
 		}
-		n, err := one(ctx, t, scanOne[int], `SELECT COUNT(*) FROM access_keys WHERE account = ? AND user_name = ?`, k.Account, nameKey(k.User))
+		n, err := one(ctx, t, scanOne[int], `SELECT COUNT(*) FROM access_keys WHERE account = ? AND user_name = ?`, k.Account, k.User)
 		if err != nil {
 			return err
 		}
@@ -139,21 +138,21 @@ func (s *Store) Key(ctx context.Context, id string) (Key, error) {
 
 // Keys returns the keys of a user, or those of the account itself if user is empty, oldest first.
 func (s *Store) Keys(ctx context.Context, account waybill.AccountID, user string) ([]Key, error) {
-	return all(ctx, s.reads, scanKey, keyColumns+` WHERE k.account = ? AND k.user_name = ? ORDER BY k.created, k.id`, account, nameKey(user))
+	return all(ctx, s.reads, scanKey, keyColumns+` WHERE k.account = ? AND k.user_name = ? ORDER BY k.created, k.id`, account, user)
 }
 
 // SetKeyActive switches a key on or off; ErrNotFound if it is not there, or another's.
 func (s *Store) SetKeyActive(ctx context.Context, account waybill.AccountID, user, id string, active bool) error {
 	return s.write(ctx, func(t *tx) error {
 		return mustChange(t.exec(ctx, `UPDATE access_keys SET active = ? WHERE id = ? AND account = ? AND user_name = ?`,
-			active, id, account, nameKey(user)))
+			active, id, account, user))
 	})
 }
 
 // DeleteKey removes a key; ErrNotFound if it is not there, or another's.
 func (s *Store) DeleteKey(ctx context.Context, account waybill.AccountID, user, id string) error {
 	return s.write(ctx, func(t *tx) error {
-		return mustChange(t.exec(ctx, `DELETE FROM access_keys WHERE id = ? AND account = ? AND user_name = ?`, id, account, nameKey(user)))
+		return mustChange(t.exec(ctx, `DELETE FROM access_keys WHERE id = ? AND account = ? AND user_name = ?`, id, account, user))
 	})
 }
 

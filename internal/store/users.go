@@ -11,8 +11,9 @@ import (
 	"github.com/openwaybill/waybill"
 )
 
-// nameKey is what names of users, groups and policies are known by: they differ in more than case.
-func nameKey(name string) string { return strings.ToLower(name) }
+// folded is what names of users, groups and policies of an account must differ in. They are known exactly as they were
+// given: policies and audit records name them, and a name in another case would slip past a Deny.
+func folded(name string) string { return strings.ToLower(name) }
 
 const userColumns = `SELECT u.id, u.name, u.display_name, u.comments, u.created, u.updated FROM users u`
 
@@ -47,15 +48,15 @@ func (s *Store) AddUser(ctx context.Context, account waybill.AccountID, u waybil
 		if err := t.room(ctx, "users", account, limit); err != nil {
 			return err
 		}
-		return mustAdd(t.exec(ctx, `INSERT INTO users (account, key_name, name, id, display_name, comments, created, updated)
+		return mustAdd(t.exec(ctx, `INSERT INTO users (account, folded, name, id, display_name, comments, created, updated)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-			account, nameKey(u.Name), u.Name, u.ID, u.DisplayName, u.Comments, millis(u.Created), millis(u.Updated)))
+			account, folded(u.Name), u.Name, u.ID, u.DisplayName, u.Comments, millis(u.Created), millis(u.Updated)))
 	})
 }
 
 // User returns a user; ErrNotFound if it is not there.
 func (s *Store) User(ctx context.Context, account waybill.AccountID, name string) (waybill.User, error) {
-	return one(ctx, s.reads, scanUser, userColumns+` WHERE u.account = ? AND u.key_name = ?`, account, nameKey(name))
+	return one(ctx, s.reads, scanUser, userColumns+` WHERE u.account = ? AND u.name = ?`, account, name)
 }
 
 // Users returns a page of an account's users, or of the users of one group, by name.
@@ -63,16 +64,16 @@ func (s *Store) Users(ctx context.Context, account waybill.AccountID, group stri
 	var w filter
 	w.add("u.account = ?", account)
 	if group != "" {
-		w.add("u.key_name IN (SELECT user_name FROM group_members WHERE account = ? AND grp = ?)", account, nameKey(group))
+		w.add("u.name IN (SELECT user_name FROM group_members WHERE account = ? AND grp = ?)", account, group)
 	}
-	return listByName(ctx, s, "users u", userColumns, "u.key_name", w, p, scanUser, func(u waybill.User) string { return nameKey(u.Name) })
+	return listByName(ctx, s, "users u", userColumns, "u.name", w, p, scanUser, func(u waybill.User) string { return u.Name })
 }
 
 // UpdateUser replaces the display name and the comments of a user; ErrNotFound if it is not there.
 func (s *Store) UpdateUser(ctx context.Context, account waybill.AccountID, name, displayName, comments string) error {
 	return s.write(ctx, func(t *tx) error {
-		return mustChange(t.exec(ctx, `UPDATE users SET display_name = ?, comments = ?, updated = ? WHERE account = ? AND key_name = ?`,
-			displayName, comments, millis(s.now()), account, nameKey(name)))
+		return mustChange(t.exec(ctx, `UPDATE users SET display_name = ?, comments = ?, updated = ? WHERE account = ? AND name = ?`,
+			displayName, comments, millis(s.now()), account, name))
 	})
 }
 
@@ -86,20 +87,19 @@ func (t Ties) any() bool { return t != Ties{} }
 // DeleteUser removes a user that has no keys, groups and policies. If it has some, it returns what, and removes nothing;
 // ErrNotFound if the user is not there.
 func (s *Store) DeleteUser(ctx context.Context, account waybill.AccountID, name string) (ties Ties, err error) {
-	key := nameKey(name)
 	err = s.write(ctx, func(t *tx) error {
 		ties, err = one(ctx, t, func(r *sql.Rows) (v Ties, err error) { return v, r.Scan(&v.Keys, &v.Groups, &v.Policies) }, `SELECT
 			(SELECT COUNT(*) FROM access_keys WHERE account = ? AND user_name = ?),
 			(SELECT COUNT(*) FROM group_members WHERE account = ? AND user_name = ?),
 			(SELECT COUNT(*) FROM attachments WHERE account = ? AND entity_kind = ? AND entity = ?)`,
-			account, key, account, key, account, waybill.UserEntity, key)
+			account, name, account, name, account, waybill.UserEntity, name)
 		if err != nil {
 			return err
 		}
 		if ties.any() {
 			return ErrLimit
 		}
-		return mustChange(t.exec(ctx, `DELETE FROM users WHERE account = ? AND key_name = ?`, account, key))
+		return mustChange(t.exec(ctx, `DELETE FROM users WHERE account = ? AND name = ?`, account, name))
 	})
 	return ties, err
 }
@@ -110,15 +110,15 @@ func (s *Store) AddUserGroup(ctx context.Context, account waybill.AccountID, g w
 		if err := t.room(ctx, "user_groups", account, limit); err != nil {
 			return err
 		}
-		return mustAdd(t.exec(ctx, `INSERT INTO user_groups (account, key_name, name, id, comments, created, updated)
+		return mustAdd(t.exec(ctx, `INSERT INTO user_groups (account, folded, name, id, comments, created, updated)
 			VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-			account, nameKey(g.Name), g.Name, g.ID, g.Comments, millis(g.Created), millis(g.Updated)))
+			account, folded(g.Name), g.Name, g.ID, g.Comments, millis(g.Created), millis(g.Updated)))
 	})
 }
 
 // UserGroup returns a group; ErrNotFound if it is not there.
 func (s *Store) UserGroup(ctx context.Context, account waybill.AccountID, name string) (waybill.UserGroup, error) {
-	return one(ctx, s.reads, scanUserGroup, userGroupColumns+` WHERE g.account = ? AND g.key_name = ?`, account, nameKey(name))
+	return one(ctx, s.reads, scanUserGroup, userGroupColumns+` WHERE g.account = ? AND g.name = ?`, account, name)
 }
 
 // UserGroups returns a page of an account's groups, or of the groups of one user, by name.
@@ -126,34 +126,33 @@ func (s *Store) UserGroups(ctx context.Context, account waybill.AccountID, user 
 	var w filter
 	w.add("g.account = ?", account)
 	if user != "" {
-		w.add("g.key_name IN (SELECT grp FROM group_members WHERE account = ? AND user_name = ?)", account, nameKey(user))
+		w.add("g.name IN (SELECT grp FROM group_members WHERE account = ? AND user_name = ?)", account, user)
 	}
-	return listByName(ctx, s, "user_groups g", userGroupColumns, "g.key_name", w, p, scanUserGroup,
-		func(g waybill.UserGroup) string { return nameKey(g.Name) })
+	return listByName(ctx, s, "user_groups g", userGroupColumns, "g.name", w, p, scanUserGroup,
+		func(g waybill.UserGroup) string { return g.Name })
 }
 
 // DeleteUserGroup is DeleteUser for a group without users and policies.
 func (s *Store) DeleteUserGroup(ctx context.Context, account waybill.AccountID, name string) (ties Ties, err error) {
-	key := nameKey(name)
 	err = s.write(ctx, func(t *tx) error {
 		ties, err = one(ctx, t, func(r *sql.Rows) (v Ties, err error) { return v, r.Scan(&v.Users, &v.Policies) }, `SELECT
 			(SELECT COUNT(*) FROM group_members WHERE account = ? AND grp = ?),
 			(SELECT COUNT(*) FROM attachments WHERE account = ? AND entity_kind = ? AND entity = ?)`,
-			account, key, account, waybill.GroupEntity, key)
+			account, name, account, waybill.GroupEntity, name)
 		if err != nil {
 			return err
 		}
 		if ties.any() {
 			return ErrLimit
 		}
-		return mustChange(t.exec(ctx, `DELETE FROM user_groups WHERE account = ? AND key_name = ?`, account, key))
+		return mustChange(t.exec(ctx, `DELETE FROM user_groups WHERE account = ? AND name = ?`, account, name))
 	})
 	return ties, err
 }
 
 // mustUser returns ErrNotFound if there is no such user.
 func (t *tx) mustUser(ctx context.Context, account waybill.AccountID, name string) error {
-	_, err := one(ctx, t, scanOne[string], `SELECT name FROM users WHERE account = ? AND key_name = ?`, account, nameKey(name))
+	_, err := one(ctx, t, scanOne[string], `SELECT name FROM users WHERE account = ? AND name = ?`, account, name)
 	return err
 }
 
@@ -162,7 +161,7 @@ func (t *tx) mustEntity(ctx context.Context, account waybill.AccountID, e waybil
 	if e.Kind == waybill.UserEntity {
 		return t.mustUser(ctx, account, e.Name)
 	}
-	_, err := one(ctx, t, scanOne[string], `SELECT name FROM user_groups WHERE account = ? AND key_name = ?`, account, nameKey(e.Name))
+	_, err := one(ctx, t, scanOne[string], `SELECT name FROM user_groups WHERE account = ? AND name = ?`, account, e.Name)
 	return err
 }
 
@@ -176,10 +175,10 @@ func (s *Store) AddMember(ctx context.Context, account waybill.AccountID, group,
 			}
 		}
 		if err := mustAdd(t.exec(ctx, `INSERT INTO group_members (account, grp, user_name, joined) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-			account, nameKey(group), nameKey(user), millis(s.now()))); err != nil {
+			account, group, user, millis(s.now()))); err != nil {
 			return err
 		}
-		n, err := one(ctx, t, scanOne[int], `SELECT COUNT(*) FROM group_members WHERE account = ? AND user_name = ?`, account, nameKey(user))
+		n, err := one(ctx, t, scanOne[int], `SELECT COUNT(*) FROM group_members WHERE account = ? AND user_name = ?`, account, user)
 		if err == nil && n > limit {
 			err = ErrLimit
 		}
@@ -191,12 +190,12 @@ func (s *Store) AddMember(ctx context.Context, account waybill.AccountID, group,
 func (s *Store) RemoveMember(ctx context.Context, account waybill.AccountID, group, user string) error {
 	return s.write(ctx, func(t *tx) error {
 		return mustChange(t.exec(ctx, `DELETE FROM group_members WHERE account = ? AND grp = ? AND user_name = ?`,
-			account, nameKey(group), nameKey(user)))
+			account, group, user))
 	})
 }
 
 const policyColumns = `SELECT p.name, p.description, p.document, p.version, p.created, p.updated,
-	(SELECT COUNT(*) FROM attachments a WHERE a.account = p.account AND a.policy_type = 'Custom' AND a.policy = p.key_name) FROM policies p`
+	(SELECT COUNT(*) FROM attachments a WHERE a.account = p.account AND a.policy_type = 'Custom' AND a.policy = p.name) FROM policies p`
 
 func scanPolicy(r *sql.Rows) (p waybill.Policy, err error) {
 	var created, updated int64
@@ -212,29 +211,29 @@ func (s *Store) AddPolicy(ctx context.Context, account waybill.AccountID, p wayb
 		if err := t.room(ctx, "policies", account, limit); err != nil {
 			return err
 		}
-		return mustAdd(t.exec(ctx, `INSERT INTO policies (account, key_name, name, description, document, version, created, updated)
+		return mustAdd(t.exec(ctx, `INSERT INTO policies (account, folded, name, description, document, version, created, updated)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-			account, nameKey(p.Name), p.Name, p.Description, p.Document, p.Version, millis(p.Created), millis(p.Updated)))
+			account, folded(p.Name), p.Name, p.Description, p.Document, p.Version, millis(p.Created), millis(p.Updated)))
 	})
 }
 
 // Policy returns a policy of an account; ErrNotFound if it is not there.
 func (s *Store) Policy(ctx context.Context, account waybill.AccountID, name string) (waybill.Policy, error) {
-	return one(ctx, s.reads, scanPolicy, policyColumns+` WHERE p.account = ? AND p.key_name = ?`, account, nameKey(name))
+	return one(ctx, s.reads, scanPolicy, policyColumns+` WHERE p.account = ? AND p.name = ?`, account, name)
 }
 
 // Policies returns a page of an account's own policies by name.
 func (s *Store) Policies(ctx context.Context, account waybill.AccountID, p waybill.Page) (waybill.Listing[waybill.Policy], error) {
 	var w filter
 	w.add("p.account = ?", account)
-	return listByName(ctx, s, "policies p", policyColumns, "p.key_name", w, p, scanPolicy, func(p waybill.Policy) string { return nameKey(p.Name) })
+	return listByName(ctx, s, "policies p", policyColumns, "p.name", w, p, scanPolicy, func(p waybill.Policy) string { return p.Name })
 }
 
 // UpdatePolicy replaces the document of a policy and counts up its version; ErrNotFound if it is not there.
 func (s *Store) UpdatePolicy(ctx context.Context, account waybill.AccountID, name, document string) error {
 	return s.write(ctx, func(t *tx) error {
-		return mustChange(t.exec(ctx, `UPDATE policies SET document = ?, version = version + 1, updated = ? WHERE account = ? AND key_name = ?`,
-			document, millis(s.now()), account, nameKey(name)))
+		return mustChange(t.exec(ctx, `UPDATE policies SET document = ?, version = version + 1, updated = ? WHERE account = ? AND name = ?`,
+			document, millis(s.now()), account, name))
 	})
 }
 
@@ -242,14 +241,14 @@ func (s *Store) UpdatePolicy(ctx context.Context, account waybill.AccountID, nam
 func (s *Store) DeletePolicy(ctx context.Context, account waybill.AccountID, name string) error {
 	return s.write(ctx, func(t *tx) error {
 		n, err := one(ctx, t, scanOne[int], `SELECT COUNT(*) FROM attachments WHERE account = ? AND policy_type = ? AND policy = ?`,
-			account, waybill.CustomPolicy, nameKey(name))
+			account, waybill.CustomPolicy, name)
 		if err != nil {
 			return err
 		}
 		if n > 0 {
 			return ErrLimit
 		}
-		return mustChange(t.exec(ctx, `DELETE FROM policies WHERE account = ? AND key_name = ?`, account, nameKey(name)))
+		return mustChange(t.exec(ctx, `DELETE FROM policies WHERE account = ? AND name = ?`, account, name))
 	})
 }
 
@@ -267,16 +266,16 @@ func (s *Store) Attach(ctx context.Context, account waybill.AccountID, e waybill
 			return orElse(err, ErrNoEntity)
 		}
 		if p.Type == waybill.CustomPolicy {
-			if _, err := one(ctx, t, scanOne[string], `SELECT name FROM policies WHERE account = ? AND key_name = ?`, account, nameKey(p.Name)); err != nil {
+			if _, err := one(ctx, t, scanOne[string], `SELECT name FROM policies WHERE account = ? AND name = ?`, account, p.Name); err != nil {
 				return orElse(err, ErrNoPolicy)
 			}
 		}
 		if err := mustAdd(t.exec(ctx, `INSERT INTO attachments (account, entity_kind, entity, policy_type, policy, attached)
-			VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`, account, e.Kind, nameKey(e.Name), p.Type, nameKey(p.Name), millis(s.now()))); err != nil {
+			VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`, account, e.Kind, e.Name, p.Type, p.Name, millis(s.now()))); err != nil {
 			return err
 		}
 		n, err := one(ctx, t, scanOne[int], `SELECT COUNT(*) FROM attachments WHERE account = ? AND entity_kind = ? AND entity = ?`,
-			account, e.Kind, nameKey(e.Name))
+			account, e.Kind, e.Name)
 		if err == nil && n > limit {
 			err = ErrLimit
 		}
@@ -296,17 +295,15 @@ func orElse(err, instead error) error {
 func (s *Store) Detach(ctx context.Context, account waybill.AccountID, e waybill.Entity, p waybill.PolicyName) error {
 	return s.write(ctx, func(t *tx) error {
 		return mustChange(t.exec(ctx, `DELETE FROM attachments WHERE account = ? AND entity_kind = ? AND entity = ? AND policy_type = ? AND policy = ?`,
-			account, e.Kind, nameKey(e.Name), p.Type, nameKey(p.Name)))
+			account, e.Kind, e.Name, p.Type, p.Name))
 	})
 }
 
-// attachmentColumns are those of an attachment with the names as they were given; of a system policy, its key.
-const attachmentColumns = `SELECT t.entity_kind, COALESCE(u.name, g.name, t.entity), t.policy_type, COALESCE(p.name, t.policy),
+// attachmentColumns are those of an attachment. Of a system policy nothing but the name is stored.
+const attachmentColumns = `SELECT t.entity_kind, t.entity, t.policy_type, t.policy,
 		COALESCE(p.description, ''), COALESCE(p.document, ''), COALESCE(p.version, 0), t.attached
 	FROM attachments t
-	LEFT JOIN users u ON t.entity_kind = 'user' AND u.account = t.account AND u.key_name = t.entity
-	LEFT JOIN user_groups g ON t.entity_kind = 'group' AND g.account = t.account AND g.key_name = t.entity
-	LEFT JOIN policies p ON t.policy_type = 'Custom' AND p.account = t.account AND p.key_name = t.policy`
+	LEFT JOIN policies p ON t.policy_type = 'Custom' AND p.account = t.account AND p.name = t.policy`
 
 func scanAttachment(r *sql.Rows) (a waybill.Attachment, err error) {
 	var attached int64
@@ -316,22 +313,21 @@ func scanAttachment(r *sql.Rows) (a waybill.Attachment, err error) {
 }
 
 // AttachmentsOf returns what is attached to a user or a group, without looking at the user's groups. The document of a
-// system policy is empty, its name in lower case.
+// system policy is empty.
 func (s *Store) AttachmentsOf(ctx context.Context, account waybill.AccountID, e waybill.Entity) ([]waybill.Attachment, error) {
 	return all(ctx, s.reads, scanAttachment, attachmentColumns+` WHERE t.account = ? AND t.entity_kind = ? AND t.entity = ?
-		ORDER BY t.policy_type, t.policy`, account, e.Kind, nameKey(e.Name))
+		ORDER BY t.policy_type, t.policy`, account, e.Kind, e.Name)
 }
 
 // AttachmentsTo returns what a policy is attached to.
 func (s *Store) AttachmentsTo(ctx context.Context, account waybill.AccountID, p waybill.PolicyName) ([]waybill.Attachment, error) {
 	return all(ctx, s.reads, scanAttachment, attachmentColumns+` WHERE t.account = ? AND t.policy_type = ? AND t.policy = ?
-		ORDER BY t.entity_kind, t.entity`, account, p.Type, nameKey(p.Name))
+		ORDER BY t.entity_kind, t.entity`, account, p.Type, p.Name)
 }
 
 // EffectivePolicies returns what is attached to a user and to its groups, as AttachmentsOf does, the user's own first.
 func (s *Store) EffectivePolicies(ctx context.Context, account waybill.AccountID, user string) ([]waybill.Attachment, error) {
-	key := nameKey(user)
 	return all(ctx, s.reads, scanAttachment, attachmentColumns+` WHERE t.account = ? AND (t.entity_kind = 'user' AND t.entity = ?
 			OR t.entity_kind = 'group' AND t.entity IN (SELECT grp FROM group_members WHERE account = ? AND user_name = ?))
-		ORDER BY t.entity_kind DESC, t.entity, t.policy_type, t.policy`, account, key, account, key)
+		ORDER BY t.entity_kind DESC, t.entity, t.policy_type, t.policy`, account, user, account, user)
 }

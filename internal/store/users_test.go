@@ -50,54 +50,65 @@ func TestUsers(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, "add to another account", f.AddUser(ctx, "b", user("alice"), 2), nil)
-	if u, err := f.User(ctx, "a", "ALICE"); err != nil || u.Name != "Alice" || u.ID != "id-Alice" {
+	if u, err := f.User(ctx, "a", "Alice"); err != nil || u.Name != "Alice" || u.ID != "id-Alice" {
 		t.Errorf("alice: %+v, %v", u, err)
 	}
-	expect(t, "update", f.UpdateUser(ctx, "a", "alice", "Alice A.", "c"), nil)
+	// A name in another case is no name: policies that name the user would not be meant.
+	for _, name := range []string{"alice", "ALICE"} {
+		_, err := f.User(ctx, "a", name)
+		expect(t, name, err, ErrNotFound)
+		expect(t, "update "+name, f.UpdateUser(ctx, "a", name, "", ""), ErrNotFound)
+		_, err = f.DeleteUser(ctx, "a", name)
+		expect(t, "delete "+name, err, ErrNotFound)
+		key := Key{AccessKey: waybill.AccessKey{ID: "k9", Account: "a", User: name}}
+		expect(t, "key of "+name, f.AddKey(ctx, key, 5), ErrNotFound)
+	}
+	expect(t, "update", f.UpdateUser(ctx, "a", "Alice", "Alice A.", "c"), nil)
 	expect(t, "update nobody", f.UpdateUser(ctx, "a", "carol", "", ""), ErrNotFound)
-	if u, err := f.User(ctx, "a", "alice"); err != nil || u.DisplayName != "Alice A." || u.Comments != "c" {
+	if u, err := f.User(ctx, "a", "Alice"); err != nil || u.DisplayName != "Alice A." || u.Comments != "c" {
 		t.Errorf("alice: %+v, %v", u, err)
 	}
 
 	// Ties keep a user and a group.
 	expect(t, "key of nobody", f.AddKey(ctx, Key{AccessKey: waybill.AccessKey{ID: "k0", Account: "a", User: "carol"}}, 5), ErrNotFound)
-	expect(t, "key", f.AddKey(ctx, Key{AccessKey: waybill.AccessKey{ID: "k1", Account: "a", User: "ALICE", Active: true}, Sealed: []byte{1}}, 5), nil)
+	expect(t, "key", f.AddKey(ctx, Key{AccessKey: waybill.AccessKey{ID: "k1", Account: "a", User: "Alice", Active: true}, Sealed: []byte{1}}, 5), nil)
 	if k, err := f.Key(ctx, "k1"); err != nil || k.User != "Alice" {
 		t.Errorf("key: %+v, %v", k, err)
 	}
 	expect(t, "group", f.AddUserGroup(ctx, "a", group("Ops"), 1), nil)
 	expect(t, "group in other case", f.AddUserGroup(ctx, "a", group("ops"), 2), ErrExists)
 	expect(t, "second group", f.AddUserGroup(ctx, "a", group("dev"), 1), ErrLimit)
-	expect(t, "join", f.AddMember(ctx, "a", "ops", "alice", 1), nil)
-	expect(t, "join again", f.AddMember(ctx, "a", "OPS", "Alice", 1), ErrExists)
-	expect(t, "join nothing", f.AddMember(ctx, "a", "none", "alice", 1), ErrNotFound)
-	expect(t, "nobody joins", f.AddMember(ctx, "a", "ops", "carol", 1), ErrNotFound)
+	expect(t, "join", f.AddMember(ctx, "a", "Ops", "Alice", 1), nil)
+	expect(t, "join again", f.AddMember(ctx, "a", "Ops", "Alice", 1), ErrExists)
+	expect(t, "join in other case", f.AddMember(ctx, "a", "ops", "Alice", 1), ErrNotFound)
+	expect(t, "join nothing", f.AddMember(ctx, "a", "none", "Alice", 1), ErrNotFound)
+	expect(t, "nobody joins", f.AddMember(ctx, "a", "Ops", "carol", 1), ErrNotFound)
 	expect(t, "another account's joins", f.AddMember(ctx, "b", "ops", "alice", 1), ErrNotFound)
-	ties, err := f.DeleteUser(ctx, "a", "alice")
+	ties, err := f.DeleteUser(ctx, "a", "Alice")
 	expect(t, "delete with ties", err, ErrLimit)
 	if ties != (Ties{Keys: 1, Groups: 1}) {
 		t.Errorf("ties %+v", ties)
 	}
-	if ties, err := f.DeleteUserGroup(ctx, "a", "ops"); !errors.Is(err, ErrLimit) || ties != (Ties{Users: 1}) {
+	if ties, err := f.DeleteUserGroup(ctx, "a", "Ops"); !errors.Is(err, ErrLimit) || ties != (Ties{Users: 1}) {
 		t.Errorf("delete a group with users: %+v, %v", ties, err)
 	}
-	if l, err := f.Users(ctx, "a", "ops", waybill.Page{Size: 10}); err != nil || len(l.Items) != 1 || l.Items[0].Name != "Alice" {
+	if l, err := f.Users(ctx, "a", "Ops", waybill.Page{Size: 10}); err != nil || len(l.Items) != 1 || l.Items[0].Name != "Alice" {
 		t.Errorf("users of ops: %+v, %v", l, err)
 	}
-	if l, err := f.UserGroups(ctx, "a", "alice", waybill.Page{Size: 10}); err != nil || len(l.Items) != 1 || l.Items[0].Name != "Ops" {
+	if l, err := f.UserGroups(ctx, "a", "Alice", waybill.Page{Size: 10}); err != nil || len(l.Items) != 1 || l.Items[0].Name != "Ops" {
 		t.Errorf("groups of alice: %+v, %v", l, err)
 	}
-	expect(t, "leave", f.RemoveMember(ctx, "a", "ops", "alice"), nil)
-	expect(t, "leave again", f.RemoveMember(ctx, "a", "ops", "alice"), ErrNotFound)
+	expect(t, "leave", f.RemoveMember(ctx, "a", "Ops", "Alice"), nil)
+	expect(t, "leave again", f.RemoveMember(ctx, "a", "Ops", "Alice"), ErrNotFound)
 	expect(t, "delete key as another's", f.DeleteKey(ctx, "a", "bob", "k1"), ErrNotFound)
-	expect(t, "delete key", f.DeleteKey(ctx, "a", "alice", "k1"), nil)
-	_, err = f.DeleteUser(ctx, "a", "alice")
+	expect(t, "delete key", f.DeleteKey(ctx, "a", "Alice", "k1"), nil)
+	_, err = f.DeleteUser(ctx, "a", "Alice")
 	expect(t, "delete", err, nil)
-	_, err = f.DeleteUser(ctx, "a", "alice")
+	_, err = f.DeleteUser(ctx, "a", "Alice")
 	expect(t, "delete again", err, ErrNotFound)
-	_, err = f.DeleteUserGroup(ctx, "a", "ops")
+	_, err = f.DeleteUserGroup(ctx, "a", "Ops")
 	expect(t, "delete group", err, nil)
-	_, err = f.DeleteUserGroup(ctx, "a", "ops")
+	_, err = f.DeleteUserGroup(ctx, "a", "Ops")
 	expect(t, "delete group again", err, ErrNotFound)
 }
 
@@ -120,7 +131,7 @@ func TestUsersListing(t *testing.T) {
 			break
 		}
 	}
-	if got := strings.Join(names, " "); got != "a B c d E" {
+	if got := strings.Join(names, " "); got != "B E a c d" {
 		t.Errorf("users %q", got)
 	}
 }
@@ -134,10 +145,11 @@ func TestPolicies(t *testing.T) {
 	expect(t, "add in other case", f.AddPolicy(ctx, "a", p, 5), ErrExists)
 	p.Name = "second"
 	expect(t, "one too many", f.AddPolicy(ctx, "a", p, 1), ErrLimit)
-	expect(t, "update", f.UpdatePolicy(ctx, "a", "READ-ALL", `{"new":1}`), nil)
+	expect(t, "update", f.UpdatePolicy(ctx, "a", "Read-All", `{"new":1}`), nil)
+	expect(t, "update in other case", f.UpdatePolicy(ctx, "a", "read-all", `{}`), ErrNotFound)
 	expect(t, "update nothing", f.UpdatePolicy(ctx, "a", "none", `{}`), ErrNotFound)
-	expect(t, "update another account's", f.UpdatePolicy(ctx, "b", "read-all", `{}`), ErrNotFound)
-	if got, err := f.Policy(ctx, "a", "read-all"); err != nil || got.Version != 2 || got.Document != `{"new":1}` || got.Name != "Read-All" {
+	expect(t, "update another account's", f.UpdatePolicy(ctx, "b", "Read-All", `{}`), ErrNotFound)
+	if got, err := f.Policy(ctx, "a", "Read-All"); err != nil || got.Version != 2 || got.Document != `{"new":1}` || got.Name != "Read-All" {
 		t.Errorf("policy %+v, %v", got, err)
 	}
 	expect(t, "user", f.AddUser(ctx, "a", user("alice"), 5), nil)
@@ -145,16 +157,16 @@ func TestPolicies(t *testing.T) {
 	expect(t, "member", f.AddMember(ctx, "a", "ops", "alice", 5), nil)
 
 	system := waybill.PolicyName{Type: waybill.SystemPolicy, Name: "AdministratorAccess"}
-	expect(t, "attach to nobody", f.Attach(ctx, "a", userEntity("bob"), custom("read-all"), 2), ErrNoEntity)
-	expect(t, "attach to no group", f.Attach(ctx, "a", groupEntity("dev"), custom("read-all"), 2), ErrNoEntity)
+	expect(t, "attach to nobody", f.Attach(ctx, "a", userEntity("bob"), custom("Read-All"), 2), ErrNoEntity)
+	expect(t, "attach to no group", f.Attach(ctx, "a", groupEntity("dev"), custom("Read-All"), 2), ErrNoEntity)
 	expect(t, "attach nothing", f.Attach(ctx, "a", userEntity("alice"), custom("none"), 2), ErrNoPolicy)
-	expect(t, "attach in another account", f.Attach(ctx, "b", userEntity("alice"), custom("read-all"), 2), ErrNoEntity)
-	expect(t, "attach to the group", f.Attach(ctx, "a", groupEntity("ops"), custom("read-all"), 2), nil)
-	expect(t, "attach", f.Attach(ctx, "a", userEntity("ALICE"), system, 1), nil)
+	expect(t, "attach in another account", f.Attach(ctx, "b", userEntity("alice"), custom("Read-All"), 2), ErrNoEntity)
+	expect(t, "attach to the group", f.Attach(ctx, "a", groupEntity("ops"), custom("Read-All"), 2), nil)
+	expect(t, "attach", f.Attach(ctx, "a", userEntity("alice"), system, 1), nil)
 	expect(t, "attach again", f.Attach(ctx, "a", userEntity("alice"), system, 1), ErrExists)
-	expect(t, "attach too many", f.Attach(ctx, "a", userEntity("alice"), custom("read-all"), 1), ErrLimit)
+	expect(t, "attach too many", f.Attach(ctx, "a", userEntity("alice"), custom("Read-All"), 1), ErrLimit)
 
-	all, err := f.EffectivePolicies(ctx, "a", "Alice")
+	all, err := f.EffectivePolicies(ctx, "a", "alice")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,21 +174,21 @@ func TestPolicies(t *testing.T) {
 	for _, v := range all {
 		got += fmt.Sprintf("%s %s: %s %s %s; ", v.Kind, v.Name, v.Policy.Type, v.Policy.Name, v.Policy.Document)
 	}
-	want := `user alice: System administratoraccess ; group ops: Custom Read-All {"new":1}; `
+	want := `user alice: System AdministratorAccess ; group ops: Custom Read-All {"new":1}; `
 	if got != want {
 		t.Errorf("effective policies %s, want %s", got, want)
 	}
-	if to, err := f.AttachmentsTo(ctx, "a", custom("read-all")); err != nil || len(to) != 1 || to[0].Entity != groupEntity("ops") {
+	if to, err := f.AttachmentsTo(ctx, "a", custom("Read-All")); err != nil || len(to) != 1 || to[0].Entity != groupEntity("ops") {
 		t.Errorf("attached to %+v, %v", to, err)
 	}
-	expect(t, "delete attached", f.DeletePolicy(ctx, "a", "read-all"), ErrLimit)
+	expect(t, "delete attached", f.DeletePolicy(ctx, "a", "Read-All"), ErrLimit)
 	if ties, err := f.DeleteUserGroup(ctx, "a", "ops"); !errors.Is(err, ErrLimit) || ties.Policies != 1 {
 		t.Errorf("delete a group with policies: %+v, %v", ties, err)
 	}
-	expect(t, "detach", f.Detach(ctx, "a", groupEntity("ops"), custom("READ-all")), nil)
-	expect(t, "detach again", f.Detach(ctx, "a", groupEntity("ops"), custom("read-all")), ErrNotFound)
-	expect(t, "delete", f.DeletePolicy(ctx, "a", "read-all"), nil)
-	expect(t, "delete again", f.DeletePolicy(ctx, "a", "read-all"), ErrNotFound)
+	expect(t, "detach", f.Detach(ctx, "a", groupEntity("ops"), custom("Read-All")), nil)
+	expect(t, "detach again", f.Detach(ctx, "a", groupEntity("ops"), custom("Read-All")), ErrNotFound)
+	expect(t, "delete", f.DeletePolicy(ctx, "a", "Read-All"), nil)
+	expect(t, "delete again", f.DeletePolicy(ctx, "a", "Read-All"), ErrNotFound)
 }
 
 func TestResourceGroups(t *testing.T) {

@@ -6,34 +6,37 @@ ALTER TABLE access_keys ADD COLUMN user_name TEXT NOT NULL DEFAULT ''; -- empty:
 DROP INDEX access_keys_account;
 CREATE INDEX access_keys_owner ON access_keys (account, user_name, created);
 
--- key_name is the name in lower case: names differ in more than case.
+-- Names of users, groups and policies are known exactly as they were given. folded is the name in lower case, because two
+-- of them differ in more than case.
 CREATE TABLE users (
     account      TEXT NOT NULL REFERENCES accounts (id),
-    key_name     TEXT NOT NULL,
     name         TEXT NOT NULL,
+    folded       TEXT NOT NULL,
     id           TEXT NOT NULL,
     display_name TEXT NOT NULL,
     comments     TEXT NOT NULL,
     created      INTEGER NOT NULL,
     updated      INTEGER NOT NULL,
-    PRIMARY KEY (account, key_name)
+    PRIMARY KEY (account, name)
 ) WITHOUT ROWID;
+CREATE UNIQUE INDEX users_folded ON users (account, folded);
 
 CREATE TABLE user_groups (
     account  TEXT NOT NULL REFERENCES accounts (id),
-    key_name TEXT NOT NULL,
     name     TEXT NOT NULL,
+    folded   TEXT NOT NULL,
     id       TEXT NOT NULL,
     comments TEXT NOT NULL,
     created  INTEGER NOT NULL,
     updated  INTEGER NOT NULL,
-    PRIMARY KEY (account, key_name)
+    PRIMARY KEY (account, name)
 ) WITHOUT ROWID;
+CREATE UNIQUE INDEX user_groups_folded ON user_groups (account, folded);
 
 CREATE TABLE group_members (
     account   TEXT NOT NULL,
-    grp       TEXT NOT NULL, -- key_name
-    user_name TEXT NOT NULL, -- key_name
+    grp       TEXT NOT NULL,
+    user_name TEXT NOT NULL,
     joined    INTEGER NOT NULL,
     PRIMARY KEY (account, grp, user_name)
 ) WITHOUT ROWID;
@@ -41,22 +44,23 @@ CREATE INDEX group_members_user ON group_members (account, user_name, grp);
 
 CREATE TABLE policies (
     account     TEXT NOT NULL REFERENCES accounts (id),
-    key_name    TEXT NOT NULL,
     name        TEXT NOT NULL,
+    folded      TEXT NOT NULL,
     description TEXT NOT NULL,
     document    TEXT NOT NULL,
     version     INTEGER NOT NULL,
     created     INTEGER NOT NULL,
     updated     INTEGER NOT NULL,
-    PRIMARY KEY (account, key_name)
+    PRIMARY KEY (account, name)
 ) WITHOUT ROWID;
+CREATE UNIQUE INDEX policies_folded ON policies (account, folded);
 
 CREATE TABLE attachments (
     account     TEXT NOT NULL,
     entity_kind TEXT NOT NULL, -- user, group
-    entity      TEXT NOT NULL, -- key_name
+    entity      TEXT NOT NULL,
     policy_type TEXT NOT NULL, -- System, Custom
-    policy      TEXT NOT NULL, -- key_name
+    policy      TEXT NOT NULL,
     attached    INTEGER NOT NULL,
     PRIMARY KEY (account, entity_kind, entity, policy_type, policy)
 ) WITHOUT ROWID;

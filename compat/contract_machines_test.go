@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compat
+
+import (
+	"encoding/json"
+	"os"
+	"strconv"
+
+	"github.com/openwaybill/waybill/internal/agent"
+	"github.com/openwaybill/waybill/internal/server"
+	"github.com/openwaybill/waybill/internal/testenv"
+)
+
+// fleet is the server that most cases are about, its machines, and what earlier cases have left there for later ones.
+type fleet struct {
+	server *testenv.Server
+	root   *caller // the account
+	till   string  // a machine with a running agent
+	silent string  // a machine whose agent never ran
+	leaver string  // likewise; it is deregistered
+
+	agent    *testenv.Agent // of till
+	group    string         // a resource group: till and leaver belong to it
+	used     string         // the activation of leaver
+	delivery string         // one that succeeded
+
+	ann, kim  *caller // users: ann may do everything, kim what its policy allows
+	annKey    string
+	temporary *caller // with a temporary key of the account
+}
+
+func (c *contract) fleet() *fleet {
+	s := testenv.Start(c.t, func(cfg *server.Config) { cfg.Control.UserGroups = 60 })
+	f := &fleet{server: s, root: c.root(s)}
+	f.agent = s.Agent()
+	f.till, f.silent = string(f.agent.ID), string(s.Enrol().ID)
+	return f
+}
+
+func (c *contract) groups(f *fleet) {
+	k := f.root
+	g := k.ok("CreateResourceGroup", "all parameters", params{"Name": "shops", "DisplayName": "Shops of 陕西"}, want{
+		"ResourceGroup.Name": "shops", "ResourceGroup.DisplayName": "Shops of 陕西", "ResourceGroup.Status": "OK",
+	})
+	f.group = g.text("ResourceGroup.Id")
+	k.ok("CreateResourceGroup", "name alone", params{"Name": "depots"}, want{"ResourceGroup.DisplayName": "depots"})
+	k.ok("GetResourceGroup", "all parameters", params{"ResourceGroupId": f.group}, want{"ResourceGroup.Name": "shops"})
+	k.ok("ListResourceGroups", "all parameters", params{
+		"ResourceGroupIds": list(f.group), "ResourceGroupId": "rg-without-effect", "Name": "shops", "PageNumber": 1, "PageSize": 100,
+	}, want{
+		"ResourceGroups.ResourceGroup.#": 1, "ResourceGroups.ResourceGroup.0.Id": f.group, "TotalCount": 1, "PageSize": 100,
+	})
+	k.ok("ListResourceGroups", "second page", params{"PageNumber": 2, "PageSize": 1}, want{
+		"TotalCount": 2, "PageNumber": 2, "ResourceGroups.ResourceGroup.0.Name": "shops",
+	})
+	k.ok("UpdateResourceGroup", "all parameters", params{"ResourceGroupId": f.group, "NewDisplayName": "Shops"}, want{
+		"ResourceGroup.DisplayName": "Shops",
+	})
+	k.ok("JoinResourceGroup", "all parameters", params{
+		"ResourceGroupId": f.group, "ResourceType": "instance", "ResourceId": f.till,
+	}, nil)
+	k.refuse("CreateResourceGroup", "EntityAlreadyExists.ResourceGroup", "", params{"Name": "shops"}, "")
+	k.refuse("DeleteResourceGroup", "DeleteConflict.ResourceGroup.Resource", "", params{"ResourceGroupId": f.group}, "")
+	k.refuse("JoinResourceGroup", "InvalidResourceGroup.NotFound", "", params{
+		"ResourceGroupId": "rg-none", "ResourceType": "instance", "ResourceId": f.till,
+	}, "")
+	k.refuse("JoinResourceGroup", "InvalidResourceId.NotFound", "", params{
+		"ResourceGroupId": f.group, "ResourceType": "managedinstance", "ResourceId": "mi-none",
+	}, "")
+	gone := k.must("CreateResourceGroup", params{"Name": "closed"}).text("ResourceGroup.Id")
+	k.ok("DeleteResourceGroup", "all parameters", params{"ResourceGroupId": gone}, want{"ResourceGroup.Name": "closed"})
+}
+
+func (c *contract) activations(f *fleet) {
+	k := f.root
+	all := params{
+		"InstanceName": "kiosk", "InstanceCount": 3, "TimeToLiveInHours": 5, "Description": "kiosks at the river",
+		"IpAddressRange": "127.0.0.0/8", "ResourceGroupId": f.group, "Tag": oneTag("env", "prod"), "ClientToken": "activation-1",
+	}
+	made := k.ok("CreateActivation", "all parameters", all, nil)
+	f.used = made.text("ActivationId")
+	k.ok("CreateActivation", "repeated with its ClientToken", all, want{
+		"ActivationId": f.used, "ActivationCode": made.at("ActivationCode"),
+	})
+	other := complete("CreateActivation", all)
+	other["InstanceCount"] = 4
+	k.refuse("CreateActivation", "IdempotentParameterMismatch", "", other, "")
+
+	state := c.t.TempDir()
+	status, err := agent.Enroll(c.t.Context(), agent.EnrollOptions{
+		StateDir: state, Server: f.server.Key.Endpoint, CA: string(f.server.CA), Version: "1.2.3",
+		ActivationID: f.used, ActivationCode: made.text("ActivationCode"),
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	f.leaver = status.Instance
+
+	k.ok("DescribeActivations", "all parameters", params{
+		"ActivationId": f.used, "InstanceName": "kiosk", "ResourceGroupId": f.group, "Tag": oneTag("env", "prod"),
+		"PageNumber": 1, "PageSize": 50,
+	}, want{
+		"ActivationList.#": 1, "ActivationList.0.ActivationId": f.used, "ActivationList.0.RegisteredCount": 1,
+		"ActivationList.0.InstanceCount": 3, "ActivationList.0.TimeToLiveInHours": 5, "ActivationList.0.Disabled": false,
+		"ActivationList.0.Tags.0.TagValue": "prod", "ActivationList.0.ResourceGroupId": f.group, "PageSize": 50,
+	})
+	page := k.ok("DescribeActivations", "first page by token", params{"MaxResults": 1}, want{"ActivationList.#": 1, "TotalCount": 3})
+	k.ok("DescribeActivations", "next page by token", params{"MaxResults": 1, "NextToken": page.text("NextToken")}, want{
+		"ActivationList.#": 1,
+	})
+	k.ok("DisableActivation", "all parameters", params{"ActivationId": f.used}, want{
+		"Activation.Disabled": true, "Activation.IpAddressRange": "127.0.0.0/8",
+	})
+	k.refuse("DeleteActivation", "ActivationId.InUse", "", params{"ActivationId": f.used}, "")
+	unused := k.must("CreateActivation", params{
+		"InstanceName": "spare", "Description": "never used", "IpAddressRange": "192.0.2.7",
+	})
+	k.ok("DeleteActivation", "all parameters", params{"ActivationId": unused.text("ActivationId")}, want{
+		"Activation.InstanceName": "spare", "Activation.InstanceCount": 10, "Activation.TimeToLiveInHours": 4,
+	})
+
+	for _, bad := range []struct{ code, how, name, value, arg string }{
+		{"InvalidParameter", "InstanceCount", "InstanceCount", "0", "InstanceCount"},
+		{"InvalidParameter", "TimeToLiveInHours", "TimeToLiveInHours", "x", "TimeToLiveInHours"},
+		{"InvalidParameter", "ClientToken", "ClientToken", longText(65), "ClientToken"},
+		{"InstanceName.ExceedLimit", "", "InstanceName", longText(51), ""},
+		{"InstanceName.InvalidPattern", "", "InstanceName", "1st", ""},
+		{"ActivationDesc.ExceedLimit", "", "Description", longText(101), ""},
+		{"ActivationLimitation.Invalid", "", "InstanceCount", "1001", "1000"},
+		{"ActivationTTL.ExceedLimit", "", "TimeToLiveInHours", "25", "24"},
+		{"AddressRange.InvalidPattern", "", "IpAddressRange", "127.0.0.0/33", ""},
+		{"InvalidResourceGroup.NotFound", "", "ResourceGroupId", "rg-none", ""},
+	} {
+		k.refuse("CreateActivation", bad.code, bad.how, params{bad.name: bad.value}, bad.arg)
+	}
+}
+
+func (c *contract) machines(f *fleet) {
+	k := f.root
+	k.must("TagResources", params{"ResourceType": "instance", "ResourceId": list(f.till), "Tag": oneTag("env", "prod")})
+	// A delivery, so that the machine has something to tell.
+	f.server.Await(f.server.Send(testenv.File(f.agent)))
+	till := k.must("DescribeManagedInstances", params{"InstanceId": list(f.till)})
+	at := func(field string) string { return till.text("Instances.0." + field) }
+	if at("MachineId") == "" || at("IntranetIp") == "" {
+		c.t.Skip("this machine has no ID (/etc/machine-id) or no address but loopback, so no answer can hold them")
+	}
+
+	k.ok("DescribeManagedInstances", "all parameters", params{
+		"InstanceId": list(f.till), "InstanceName": at("InstanceName"), "InstanceIp": "127.0.0.1", "ActivationId": at("ActivationId"),
+		"MachineId": at("MachineId"), "OsType": at("OsType"), "Connected": true, "ResourceGroupId": f.group,
+		"Tag": oneTag("env", "prod"), "PageNumber": 1, "PageSize": 50,
+	}, want{
+		"Instances.#": 1, "Instances.0.InstanceId": f.till, "Instances.0.Connected": true, "Instances.0.ResourceGroupId": f.group,
+		"Instances.0.Tags.0.TagKey": "env", "Instances.0.InternetIp": "127.0.0.1", "Instances.0.AgentVersion": "test",
+	})
+	page := k.ok("DescribeManagedInstances", "first page by token", params{"MaxResults": 2}, want{"Instances.#": 2, "TotalCount": 3})
+	k.ok("DescribeManagedInstances", "next page by token", params{"MaxResults": 2, "NextToken": page.text("NextToken")}, want{
+		"Instances.#": 1, "NextToken": "",
+	})
+	k.refuse("DescribeManagedInstances", "InstanceIds.ExceedLimit", "", params{"InstanceId": copies(51, "mi-%d")}, "")
+	k.refuse("DescribeManagedInstances", "InvalidParameter", "", params{"Connected": "perhaps"}, "Connected")
+
+	k.ok("ModifyManagedInstance", "all parameters", params{"InstanceId": f.silent, "InstanceName": "till-silent"}, want{
+		"Instance.InstanceId": f.silent, "Instance.InstanceName": "till-silent",
+	})
+	k.refuse("ModifyManagedInstance", "InstanceName.ExceedLimit", "", params{"InstanceId": f.silent, "InstanceName": longText(129)}, "")
+	k.refuse("ModifyManagedInstance", "InstanceName.InvalidPattern", "", params{"InstanceId": f.silent, "InstanceName": "1st"}, "")
+	k.refuse("ModifyManagedInstance", "InvalidInstance.NotFound", "", params{"InstanceId": "mi-none", "InstanceName": "till"}, "")
+
+	k.ok("DescribeCloudAssistantStatus", "all parameters", params{
+		"InstanceId": list(f.till, f.silent), "OSType": at("OsType"), "PageNumber": 1, "PageSize": 100,
+	}, want{"TotalCount": 2, "PageSize": 100})
+	k.ok("DescribeCloudAssistantStatus", "a connected agent", params{"InstanceId": list(f.till)}, want{
+		"InstanceCloudAssistantStatusSet.InstanceCloudAssistantStatus.0.CloudAssistantStatus":  "true",
+		"InstanceCloudAssistantStatusSet.InstanceCloudAssistantStatus.0.CloudAssistantVersion": "test",
+		"InstanceCloudAssistantStatusSet.InstanceCloudAssistantStatus.0.SupportSessionManager": false,
+	})
+	page = k.ok("DescribeCloudAssistantStatus", "first page by token", params{"MaxResults": 1}, want{
+		"InstanceCloudAssistantStatusSet.InstanceCloudAssistantStatus.#": 1,
+	})
+	k.ok("DescribeCloudAssistantStatus", "next page by token", params{"MaxResults": 2, "NextToken": page.text("NextToken")}, want{
+		"InstanceCloudAssistantStatusSet.InstanceCloudAssistantStatus.#": 2,
+	})
+	k.refuse("DescribeCloudAssistantStatus", "InstanceIds.ExceedLimit", "", params{"InstanceId": copies(101, "mi-%d")}, "")
+	k.refuse("DescribeCloudAssistantStatus", "InvalidInstance.NotFound", "", params{"InstanceId": list("mi-none")}, "")
+
+	k.ok("DescribeCloudAssistantSettings", "all parameters", params{
+		"SettingType": list("SessionManagerDelivery", "InvocationDelivery", "AgentUpgradeConfig", "SessionManagerConfig"),
+	}, want{
+		"OssDeliveryConfigs.OssDeliveryConfig.#": 2, "SlsDeliveryConfigs.SlsDeliveryConfig.1.DeliveryType": "Invocation",
+		"AgentUpgradeConfig.DisableUpgrade": true, "SessionManagerConfig.SessionManagerEnabled": false,
+	})
+	k.ok("DescribeCloudAssistantSettings", "one setting", params{"SettingType": list("AgentUpgradeConfig")}, want{
+		"AgentUpgradeConfig.TimeZone": "UTC",
+	})
+	k.refuse("DescribeCloudAssistantSettings", "InvalidParameter.SettingType", "", params{"SettingType": list("Colour")}, "")
+
+	k.ok("InstallCloudAssistant", "all parameters", params{"InstanceId": list(f.till)}, nil)
+	k.refuse("InstallCloudAssistant", "Operation.Forbidden", "", params{"InstanceId": list(f.till, f.silent)}, "")
+	k.refuse("InstallCloudAssistant", "InvalidInstance.NotFound", "", params{"InstanceId": list(f.till, "mi-none")}, "")
+	k.refuse("InstallCloudAssistant", "InstanceIds.ExceedLimit", "", params{"InstanceId": copies(51, "mi-%d")}, "")
+
+	k.ok("DescribeInstances", "all parameters", params{
+		"InstanceIds": jsonText(f.till, f.silent), "InstanceName": at("InstanceName"), "Status": "Running",
+		"PrivateIpAddresses": jsonText(at("IntranetIp"), "192.0.2.1"), "PublicIpAddresses": jsonText("127.0.0.1"),
+		"ResourceGroupId": f.group, "Tag": oneTag("env", "prod"), "PageNumber": 1, "PageSize": 100,
+	}, want{
+		"Instances.Instance.#": 1, "Instances.Instance.0.InstanceId": f.till, "Instances.Instance.0.Status": "Running",
+		"Instances.Instance.0.RegionId": testenv.Region, "Instances.Instance.0.Tags.Tag.0.TagValue": "prod",
+		"Instances.Instance.0.PublicIpAddress.IpAddress.0": "127.0.0.1", "PageSize": 100,
+	})
+	k.ok("DescribeInstances", "an agent that never ran", params{"Status": "Pending", "InstanceIds": jsonText(f.silent)}, want{
+		"Instances.Instance.0.Status": "Pending",
+	})
+	k.ok("DescribeInstances", "a page by token", params{"MaxResults": 100}, want{"Instances.Instance.#": 3, "PageSize": 100})
+	page = k.ok("DescribeInstances", "first page by number", params{"PageSize": 2}, want{"Instances.Instance.#": 2})
+	k.ok("DescribeInstances", "next page by token", params{"NextToken": page.text("NextToken")}, want{"Instances.Instance.#": 1})
+	k.refuse("DescribeInstances", "InvalidParameter", "", params{"InstanceIds": "mi-1,mi-2"}, "InstanceIds")
+	k.refuse("DescribeInstances", "InvalidStatus.NotFound", "", params{"Status": "Asleep"}, "")
+	k.refuse("DescribeInstances", "InvalidTag.Mismatch", "", params{"Tag": list(params{"Value": "prod"})}, "")
+	k.refuse("DescribeInstances", "InvalidTagCount", "", params{"Tag": manyTags(21)}, "")
+
+	k.ok("DescribeInstanceStatus", "all parameters", params{
+		"InstanceId": list(f.till), "ClusterId": "c-any", "PageNumber": 1, "PageSize": 50,
+	}, want{
+		"TotalCount": 1, "InstanceStatuses.InstanceStatus.0.InstanceId": f.till, "InstanceStatuses.InstanceStatus.0.Status": "Running",
+	})
+	k.refuse("DescribeInstanceStatus", "InvalidParameter.TooManyInstanceIds", "", params{"InstanceId": copies(101, "i-%d")}, "")
+	k.refuse("DescribeInstanceStatus", "Abs.InvalidInstanceIds.MalFormed", "", params{"InstanceId": list("till 7")}, "")
+	k.refuse("DescribeInstanceStatus", "InvalidZoneId.NotFound", "", params{"ZoneId": "cn-hangzhou-b"}, "")
+
+	k.ok("DescribeRegions", "all parameters", params{
+		"InstanceChargeType": "PostPaid", "ResourceType": "instance", "AcceptLanguage": "en-US",
+	}, want{
+		"Regions.Region.0.RegionId": testenv.Region, "Regions.Region.0.LocalName": testenv.Region,
+		"Regions.Region.0.Status": "available",
+	})
+	k.refuse("DescribeRegions", "Invalid.InstanceChargeType", "", params{"InstanceChargeType": "Free"}, "")
+	k.refuse("DescribeRegions", "InvalidAcceptLanguage.NotFound", "", params{"AcceptLanguage": "tlh"}, "")
+}
+
+func (c *contract) deliveries(f *fleet) {
+	k := f.root
+	file := func(changes params) params {
+		p := params{
+			"InstanceId": list(f.till), "Name": "app.conf", "TargetDir": "/srv/app", "Content": "port = 80\n",
+			"FileOwner": strconv.Itoa(os.Geteuid()), "FileGroup": strconv.Itoa(os.Getegid()),
+		}
+		for name, value := range changes {
+			p[name] = value
+		}
+		return p
+	}
+	all := file(params{
+		"ContentType": "PlainText", "Description": "the app's settings", "Timeout": 60, "FileMode": "0640", "Overwrite": true,
+		"ResourceGroupId": f.group, "Tag": oneTag("env", "prod"), "ClientToken": "delivery-1",
+	})
+	f.delivery = k.ok("SendFile", "all parameters", all, nil).text("InvokeId")
+	k.ok("SendFile", "repeated with its ClientToken", all, want{"InvokeId": f.delivery})
+	other := file(all)
+	other["Content"] = "port = 81\n"
+	k.refuse("SendFile", "IdempotentParameterMismatch", "", other, "")
+
+	k.await("DescribeSendFileResults", "all parameters", params{
+		"InvokeId": f.delivery, "InstanceId": f.till, "Name": "app.conf", "InvocationStatus": "Success", "ResourceGroupId": f.group,
+		"Tag": oneTag("env", "prod"), "PageNumber": 1, "PageSize": 50,
+	}, want{
+		"TotalCount": 1, "Invocations.Invocation.#": 1, "Invocations.Invocation.0.InvokeId": f.delivery,
+		"Invocations.Invocation.0.InvocationStatus": "Success", "Invocations.Invocation.0.Content": "port = 80\n",
+		"Invocations.Invocation.0.FileMode": "0640", "Invocations.Invocation.0.Overwrite": "true",
+		"Invocations.Invocation.0.VmCount": 1, "Invocations.Invocation.0.Tags.Tag.0.TagKey": "env",
+		"Invocations.Invocation.0.Description": "the app's settings",
+	})
+	refused := k.ok("SendFile", "not again", file(nil), nil).text("InvokeId")
+	k.await("DescribeSendFileResults", "a machine refused", params{"InvokeId": refused}, want{
+		"Invocations.Invocation.0.InvocationStatus":                           "Failed",
+		"Invocations.Invocation.0.InvokeInstances.InvokeInstance.0.ErrorCode": "FileAlreadyExists",
+		"Invocations.Invocation.0.InvokeInstances.InvokeInstance.0.ErrorInfo": "File already exists",
+	})
+	page := k.ok("DescribeSendFileResults", "first page by token", params{"MaxResults": 1}, want{"Invocations.Invocation.#": 1})
+	k.ok("DescribeSendFileResults", "next page by token", params{"MaxResults": 2, "NextToken": page.text("NextToken")}, want{
+		"Invocations.Invocation.#": 2,
+	})
+	k.refuse("DescribeSendFileResults", "InvalidParameter", "", params{"InvocationStatus": "Lost"}, "InvocationStatus")
+
+	for _, bad := range []struct {
+		code, how string
+		change    params
+		arg       string
+	}{
+		{"InvalidParameter", "Overwrite", params{"Overwrite": "perhaps"}, "Overwrite"},
+		{"InvalidParameter", "Timeout", params{"Timeout": "soon"}, "Timeout"},
+		{"InvalidParameter", "Name", params{"Name": "a/b"}, "Name"},
+		{"InvalidParameter", "ClientToken", params{"ClientToken": "é"}, "ClientToken"},
+		{"FileTargetDir.Invalid", "", params{"TargetDir": "srv"}, ""},
+		{"FileMode.Invalid", "", params{"FileMode": "0999"}, ""},
+		{"FileContent.DecodeError", "", params{"ContentType": "Base64", "Content": "%%%"}, ""},
+		{"FileContentType.Invalid", "", params{"ContentType": "Hex"}, ""},
+		{"InvalidParameter.FileOwner", "", params{"FileOwner": "a:b"}, ""},
+		{"InvalidParameter.FileGroup", "", params{"FileGroup": "a:b"}, ""},
+		{"FileSize.ExceedLimit", "", params{"Content": text(maxContent + 1)}, ""},
+		{"FileName.ExceedLimit", "", params{"Name": longText(256)}, ""},
+		{"FileDesc.ExceedLimit", "", params{"Description": longText(513)}, ""},
+		{"InstanceIds.ExceedLimit", "", params{"InstanceId": copies(51, "mi-%d")}, ""},
+		{"InvalidTimeout.ExceedLimit", "", params{"Timeout": 86_401}, ""},
+		{"InvalidInstance.NotFound", "", params{"InstanceId": list("mi-none")}, ""},
+		{"InvalidResourceGroup.NotFound", "no such group", params{"ResourceGroupId": "rg-none"}, ""},
+		{"InvalidResourceGroup.NotFound", "not in the group", params{"ResourceGroupId": f.group, "InstanceId": list(f.silent)}, ""},
+	} {
+		k.refuse("SendFile", bad.code, bad.how, file(bad.change), bad.arg)
+	}
+	if n := k.must("DescribeSendFileResults", nil).text("TotalCount"); n != "3" {
+		c.t.Errorf("%s deliveries are stored; want 3, none of those refused", n)
+	}
+}
+
+// departures is last on the fleet: a machine leaves it.
+func (c *contract) departures(f *fleet) {
+	k := f.root
+	p := params{"InstanceId": f.leaver, "ClientToken": "leave-1"}
+	gone := want{
+		"Instance.InstanceId": f.leaver, "Instance.ResourceGroupId": f.group, "Instance.InstanceName": "kiosk-001",
+		"Instance.ActivationId": f.used,
+	}
+	k.ok("DeregisterManagedInstance", "all parameters", p, gone)
+	k.ok("DeregisterManagedInstance", "repeated with its ClientToken", p, gone)
+	k.refuse("DeregisterManagedInstance", "IdempotentParameterMismatch", "", params{"InstanceId": f.silent, "ClientToken": "leave-1"}, "")
+	k.refuse("DeregisterManagedInstance", "InvalidInstance.NotFound", "", params{"InstanceId": "mi-none"}, "")
+	k.refuse("DeregisterManagedInstance", "InvalidParameter", "", params{"InstanceId": f.silent, "ClientToken": longText(65)}, "ClientToken")
+}
+
+// longText is a text of n letters.
+func longText(n int) string {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = 'a'
+	}
+	return string(b)
+}
+
+// jsonText is a JSON array of texts.
+func jsonText(items ...string) string {
+	b, err := json.Marshal(items)
+	if err != nil {
+		panic(err) // texts
+	}
+	return string(b)
+}
