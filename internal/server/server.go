@@ -64,7 +64,8 @@ type Config struct {
 // DefaultConfig returns the documented defaults, without a data directory.
 func DefaultConfig() Config {
 	return Config{
-		Listen: ":8480", AgentListen: ":8422", AdminListen: "127.0.0.1:8481",
+		Version: "dev",
+		Listen:  ":8480", AgentListen: ":8422", AdminListen: "127.0.0.1:8481",
 		TokenLife: gateway.DefaultTokenLife, DrainFor: 10 * time.Second, Control: control.DefaultConfig(),
 		AccountRate: 1000, ActionRate: 500, PerAddress: 1024, HeaderTimeout: 10 * time.Second,
 	}
