@@ -77,9 +77,6 @@ type createAccessKeyOutput struct {
 }
 
 func (c *call) createAccessKey(ctx context.Context, in *createAccessKeyInput) (*createAccessKeyOutput, error) {
-	if err := c.refuseTemporary(); err != nil {
-		return nil, err
-	}
 	key, secret, err := c.CreateAccessKey(ctx, c.act, in.name(c))
 	if err != nil {
 		return nil, err
@@ -103,9 +100,6 @@ type updateAccessKeyInput struct {
 type nothingOutput struct{ envelope }
 
 func (c *call) updateAccessKey(ctx context.Context, in *updateAccessKeyInput) (*nothingOutput, error) {
-	if err := c.refuseTemporary(); err != nil {
-		return nil, err
-	}
 	return done(c.SetAccessKey(ctx, c.act, in.name(c), in.UserAccessKeyId, in.Status == "Active"))
 }
 
@@ -120,9 +114,6 @@ func done(err error) (*nothingOutput, error) {
 type deleteAccessKeyInput struct{ userAccessKey }
 
 func (c *call) deleteAccessKey(ctx context.Context, in *deleteAccessKeyInput) (*nothingOutput, error) {
-	if err := c.refuseTemporary(); err != nil {
-		return nil, err
-	}
 	return done(c.DeleteAccessKey(ctx, c.act, in.name(c), in.UserAccessKeyId))
 }
 
@@ -150,14 +141,6 @@ func (c *call) getAccessKeyLastUsed(
 		}
 	}
 	return nil, waybill.Errorf(waybill.AccessKeyNotFound, "no access key %s", in.UserAccessKeyId)
-}
-
-// refuseTemporary keeps a temporary key from changing who may do what, and so from outliving itself.
-func (c *call) refuseTemporary() error {
-	if c.who.Temporary() {
-		return waybill.Errorf(waybill.Forbidden, "a temporary key cannot change keys, users, groups of users and policies")
-	}
-	return nil
 }
 
 type getCallerIdentityInput struct{}

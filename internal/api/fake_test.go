@@ -74,6 +74,7 @@ func (f *fake) ask(args ...any) error {
 }
 
 func (f *fake) Now() time.Time    { return testNow }
+func (f *fake) MaxInstances() int { return 50 }
 func (f *fake) Regions() []string { return []string{testRegion, "cn-beijing"} }
 func (f *fake) TokenKey() []byte  { return []byte("0123456789abcdef0123456789abcdef") }
 
@@ -115,6 +116,8 @@ func (f *fake) Credential(_ context.Context, keyID, token string) (control.Crede
 	case testKey:
 	case "userid":
 		key.User = "alice"
+	case "temporary":
+		return control.Credential{Key: key, Secret: testSecret, Issuer: testKey}, nil
 	case "otherid":
 		key.Account = "6543210987654321"
 	case "inactiveid":
@@ -240,6 +243,10 @@ func signV1(action string, pairs ...string) *http.Request {
 
 // signACS3 returns a POST request signed the ACS3 way.
 func signACS3(action string, pairs ...string) *http.Request {
+	return signACS3As(testKey, action, pairs...)
+}
+
+func signACS3As(key, action string, pairs ...string) *http.Request {
 	params := url.Values{}
 	for i := 0; i < len(pairs); i += 2 {
 		params.Set(pairs[i], pairs[i+1])
@@ -247,7 +254,7 @@ func signACS3(action string, pairs ...string) *http.Request {
 	r := httptest.NewRequest(http.MethodPost, "http://ecs.example.com:8480/?"+params.Encode(), nil)
 	r.Header.Set("x-acs-action", action)
 	r.Header.Set("x-acs-version", versionOf(action))
-	acs.SignACS3(r, nil, testKey, testSecret, "", uuid.NewString(), testNow)
+	acs.SignACS3(r, nil, key, testSecret, "", uuid.NewString(), testNow)
 	return r
 }
 

@@ -3,13 +3,18 @@
 package api
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/control"
@@ -133,7 +138,8 @@ func TestThrottle(t *testing.T) {
 		{"a", send, 0, "ok"},
 		{"a", send, 0, "ok"},
 		{"a", send, 0, "Throttling.Api"},
-		{"a", list, 0, "Throttling.User"}, // the one that was refused has used up the account's third
+		{"a", list, 0, "ok"}, // the one that was refused has not used up the account's third
+		{"a", list, 0, "Throttling.User"},
 		{"b", send, 0, "ok"},
 		{"a", list, 100 * time.Millisecond, "ok"},
 		{"a", list, 0, "Throttling.User"},
@@ -226,5 +232,118 @@ func TestDescription(t *testing.T) {
 	Description("").ServeHTTP(w, httptest.NewRequest("POST", DescriptionPath, nil))
 	if w.Code != 405 {
 		t.Errorf("POST: %d", w.Code)
+	}
+}
+
+// TestThrottledRequestsAreNotRemembered matters because what is remembered is on disk for half an hour.
+func TestThrottledRequestsAreNotRemembered(t *testing.T) {
+	t.Parallel()
+	f := newFake()
+	s := newTestServer(f, Config{AccountRate: Rate{PerSecond: 0.001}})
+	for range 3 {
+		serve(s, signACS3("DescribeRegions"))
+	}
+	if len(f.nonces) != 1 {
+		t.Errorf("%d nonces are remembered; want that of the request that was served", len(f.nonces))
+	}
+}
+
+// TestTemporaryKeysChangeNoAccess calls every operation that changes who may do what.
+func TestTemporaryKeysChangeNoAccess(t *testing.T) {
+	t.Parallel()
+	tried := 0
+	for _, op := range Operations() {
+		if !strings.HasPrefix(op.Action, "ram:") || op.Kind != Write || strings.Contains(op.Name, "ResourceGroup") {
+			continue
+		}
+		var pairs []string
+		for _, p := range op.Parameters {
+			if p.Required && p.Name != "RegionId" {
+				value := "1"
+				if len(p.Values) > 0 {
+					value = p.Values[0]
+				}
+				pairs = append(pairs, strings.Replace(p.Name, ".N", ".1", 1), value)
+			}
+		}
+		tried++
+		f := newFake()
+		status, _, body := serve(newTestServer(f, Config{}), signACS3As("temporary", op.Name, pairs...))
+		if code := pick(t, body, "Code"); status != 403 || code != "Operation.Forbidden" {
+			t.Errorf("%s: %d %s", op.Name, status, body)
+		}
+		if len(f.requests) != 1 || len(f.asked) != 0 {
+			t.Errorf("%s: authorized %d times, carried out %d times", op.Name, len(f.requests), len(f.asked))
+		}
+	}
+	if tried < 15 {
+		t.Errorf("only %d operations were tried", tried)
+	}
+}
+
+// TestWhatIsAuthorizedIsBounded matters because it is compared with the caller's own patterns before anything else is
+// known of the request.
+func TestWhatIsAuthorizedIsBounded(t *testing.T) {
+	t.Parallel()
+	ask := func(pairs ...string) (arns []string, tags []waybill.Tag) {
+		f := newFake()
+		serve(newTestServer(f, Config{}), signACS3("SendFile", append([]string{"RegionId", testRegion, "Name", "n", "Content", "c", "TargetDir", "/"}, pairs...)...))
+		if len(f.requests) != 1 {
+			t.Fatalf("%d requests were authorized", len(f.requests))
+		}
+		return f.requests[0].Resources, f.tags[0]
+	}
+	arn := "acs:ecs:" + testRegion + ":" + string(testAccount) + ":instance/"
+	long := strings.Repeat("é", 100_000)
+	arns, tags := ask("InstanceId.1", long, "Tag.1.Key", long, "Tag.1.Value", long)
+	if want := []string{arn + long[:maxNameBytes]}; !slices.Equal(arns, want) {
+		t.Errorf("an ARN of %d bytes", len(arns[0]))
+	}
+	if len(tags) != 1 || len(tags[0].Key) != maxNameBytes || len(tags[0].Value) != maxNameBytes {
+		t.Errorf("%d tags", len(tags))
+	}
+	var many []string
+	for i := range maxNamed {
+		many = append(many, fmt.Sprintf("InstanceId.%d", i+1), fmt.Sprint("mi-", i))
+	}
+	if arns, _ := ask(many...); len(arns) != maxNamed {
+		t.Errorf("%d of %d names", len(arns), maxNamed)
+	}
+	if arns, _ := ask(append(many, "InstanceId.200", "mi-200")...); !slices.Equal(arns, []string{arn + "*"}) {
+		t.Errorf("one too many: %d names", len(arns))
+	}
+}
+
+func TestBodiesAreBoundedTogether(t *testing.T) {
+	t.Parallel()
+	b := bodies{semaphore.NewWeighted(maxBody)}
+	read := func(ctx context.Context, size int) (func(), error) {
+		r := httptest.NewRequestWithContext(ctx, "POST", "/", bytes.NewReader(make([]byte, size)))
+		body, release, err := b.read(httptest.NewRecorder(), r)
+		if err == nil && len(body) != size {
+			t.Errorf("%d bytes of %d", len(body), size)
+		}
+		return release, err
+	}
+	first, err := read(t.Context(), smallBody+1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := read(gone, smallBody+1); waybill.CodeOf(err) != waybill.Unavailable {
+		t.Errorf("a second large one: %v", err)
+	}
+	if _, err := read(gone, smallBody-1); err != nil {
+		t.Errorf("a small one: %v", err)
+	}
+	first()
+	second, err := read(t.Context(), maxBody)
+	if err != nil {
+		t.Errorf("after the first: %v", err)
+	}
+	second()
+	if _, err := read(t.Context(), maxBody+1); err == nil {
+		t.Error("one that is too large is taken")
 	}
 }

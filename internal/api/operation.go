@@ -109,7 +109,7 @@ func row[In, Out any, R interface {
 			return nil, err
 		}
 		for _, template := range o.Resources {
-			c.act.Resources = append(c.act.Resources, resources(template, c.who, v)...)
+			c.act.Resources = append(c.act.Resources, resources(template, c.who, v, max(maxNamed, c.MaxInstances()))...)
 		}
 		if err := c.repeatable(v, params); err != nil {
 			return nil, err
@@ -118,6 +118,9 @@ func row[In, Out any, R interface {
 			if err := c.Authorize(ctx, c.act, requestTags(o.Kind, v)); err != nil {
 				return nil, err
 			}
+		}
+		if o.changesAccess() && c.who.Temporary() {
+			return nil, waybill.Errorf(waybill.Forbidden, "a temporary key cannot change keys, users, groups of users and policies")
 		}
 		out, err := run(c, ctx, in)
 		if err != nil {
@@ -128,12 +131,35 @@ func row[In, Out any, R interface {
 	return o
 }
 
+// changesAccess reports whether o changes who may do what. A temporary key may not, for it would outlive itself.
+func (o *Operation) changesAccess() bool { return o.Version == versionRAM && o.Kind == Write }
+
+// What is compared with policies is bounded before anybody knows whether the caller may do anything. What is beyond these
+// bounds is nothing that exists and is refused by every operation, so it does not matter what policies say to it.
+const (
+	maxNamed     = 100 // values of a list, unless deliveries may have more instances; the most that any operation takes
+	maxNameBytes = 512 // of a name or ID, of the key and the value of a tag
+)
+
+func cut(s string) string {
+	if len(s) <= maxNameBytes {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxNameBytes], "")
+}
+
 // requestTags returns the tags that a request puts on something. Those of a query only select.
 func requestTags(k Kind, in reflect.Value) []waybill.Tag {
-	if f := in.FieldByName("Tag"); k == Write && f.IsValid() {
-		return f.Interface().([]waybill.Tag)
+	f := in.FieldByName("Tag")
+	if k != Write || !f.IsValid() {
+		return nil
 	}
-	return nil
+	all := f.Interface().([]waybill.Tag)
+	tags := make([]waybill.Tag, min(len(all), maxNamed))
+	for i := range tags {
+		tags[i] = waybill.Tag{Key: cut(all[i].Key), Value: cut(all[i].Value)}
+	}
+	return tags
 }
 
 // requires reports whether o has a required parameter of that name.
@@ -146,8 +172,9 @@ func (o *Operation) publishes(code string) bool {
 	return slices.ContainsFunc(o.Errors, func(f Fault) bool { return f.Code == code })
 }
 
-// resources fills in an ARN template. Values are never looked at for placeholders of their own.
-func resources(template string, who waybill.Principal, in reflect.Value) []string {
+// resources fills in an ARN template. Values are never looked at for placeholders of their own. A list of more than most
+// values counts as all that there may be.
+func resources(template string, who waybill.Principal, in reflect.Value, most int) []string {
 	arns := []string{""}
 	for template != "" {
 		literal, rest, _ := strings.Cut(template, "{")
@@ -159,7 +186,7 @@ func resources(template string, who waybill.Principal, in reflect.Value) []strin
 		case name == "PolicyOwner":
 			values = []string{policyOwner(who, in)}
 		case found:
-			values = arnValues(name, who, in.FieldByName(name))
+			values = arnValues(name, who, in.FieldByName(name), most)
 		}
 		next := make([]string, 0, len(arns)*len(values))
 		for _, arn := range arns {
@@ -180,15 +207,15 @@ func policyOwner(who waybill.Principal, in reflect.Value) string {
 	return string(who.Account)
 }
 
-// arnValues returns what a parameter stands for in an ARN: its values, and * if there are none.
-func arnValues(name string, who waybill.Principal, v reflect.Value) []string {
+// arnValues returns what a parameter stands for in an ARN: its values, and * if there are none or more than most.
+func arnValues(name string, who waybill.Principal, v reflect.Value, most int) []string {
 	var all []string
 	switch {
 	case v.Kind() == reflect.String && v.String() != "":
-		all = []string{v.String()}
-	case v.Kind() == reflect.Slice:
+		all = []string{cut(v.String())}
+	case v.Kind() == reflect.Slice && v.Len() <= most:
 		for i := range v.Len() {
-			all = append(all, v.Index(i).String())
+			all = append(all, cut(v.Index(i).String()))
 		}
 	}
 	switch {

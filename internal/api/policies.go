@@ -83,9 +83,6 @@ type createPolicyOutput struct {
 }
 
 func (c *call) createPolicy(ctx context.Context, in *createPolicyInput) (*createPolicyOutput, error) {
-	if err := c.refuseTemporary(); err != nil {
-		return nil, err
-	}
 	p, err := c.CreatePolicy(ctx, c.act, in.PolicyName, in.Description, in.PolicyDocument)
 	if err != nil {
 		return nil, err
@@ -150,9 +147,6 @@ type createPolicyVersionOutput struct {
 func (c *call) createPolicyVersion(
 	ctx context.Context, in *createPolicyVersionInput,
 ) (*createPolicyVersionOutput, error) {
-	if err := c.refuseTemporary(); err != nil {
-		return nil, err
-	}
 	if in.SetAsDefault == nil || !*in.SetAsDefault {
 		return nil, refuse("InvalidParameter", "SetAsDefault")
 	}
@@ -166,9 +160,6 @@ func (c *call) createPolicyVersion(
 type deletePolicyInput struct{ onePolicy }
 
 func (c *call) deletePolicy(ctx context.Context, in *deletePolicyInput) (*nothingOutput, error) {
-	if err := c.refuseTemporary(); err != nil {
-		return nil, err
-	}
 	return done(c.DeletePolicy(ctx, c.act, in.PolicyName))
 }
 
@@ -199,9 +190,6 @@ func (c *call) attachPolicyToGroup(ctx context.Context, in *groupPolicyInput) (*
 }
 
 func (c *call) attach(ctx context.Context, n waybill.PolicyName, to waybill.Entity) (*nothingOutput, error) {
-	if err := c.refuseTemporary(); err != nil {
-		return nil, err
-	}
 	return done(c.AttachPolicy(ctx, c.act, n, to))
 }
 
@@ -214,9 +202,6 @@ func (c *call) detachPolicyFromGroup(ctx context.Context, in *groupPolicyInput) 
 }
 
 func (c *call) detach(ctx context.Context, n waybill.PolicyName, from waybill.Entity) (*nothingOutput, error) {
-	if err := c.refuseTemporary(); err != nil {
-		return nil, err
-	}
 	return done(c.DetachPolicy(ctx, c.act, n, from))
 }
 

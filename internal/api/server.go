@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package api is the RPC front end: it speaks the protocol of the ECS API (2014-05-26), and the key operations of RAM
-// (2015-05-01), over the use cases of internal/control.
+// Package api is the RPC front end: it speaks the protocol of the ECS API (2014-05-26), and operations of RAM
+// (2015-05-01), STS (2015-04-01) and Resource Manager (2020-03-31), over the use cases of internal/control.
 //
 // One table (Operations) says what each operation takes, answers, needs and refuses. One frame (Server) does for all of
 // them what is not theirs: signature, clock, nonce, region, decoding, authorization, encoding, logging, counting. What
@@ -13,7 +13,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -34,7 +33,6 @@ import (
 
 // Bounds of a request (validity of a timestamp: RPC request rules; the length of the request line and headers is net/http's to bound).
 const (
-	maxBody    = 2 << 20          // bytes of a form: the most content there may be, each byte escaped to three
 	timeWindow = 15 * time.Minute // how far the client's clock may be off
 	nonceLife  = 31 * time.Minute // after the request's own time
 )
@@ -57,6 +55,7 @@ type Config struct {
 type service interface {
 	Now() time.Time
 	Regions() []string
+	MaxInstances() int // of a delivery
 	TokenKey() []byte
 	Credential(ctx context.Context, keyID, securityToken string) (control.Credential, error)
 	UseNonce(ctx context.Context, c control.Credential, nonce string, until time.Time) (fresh bool, err error)
@@ -92,6 +91,7 @@ type Server struct {
 	service    service
 	operations map[string]map[string]*Operation // by version and name
 	throttle   throttle
+	bodies     bodies
 	requests   *prometheus.CounterVec
 	duration   *prometheus.HistogramVec
 	log        *slog.Logger
@@ -110,6 +110,7 @@ func newServer(cfg Config, svc service, reg prometheus.Registerer, log *slog.Log
 		cfg:        cfg,
 		service:    svc,
 		throttle:   throttle{account: cfg.AccountRate, operation: cfg.OperationRate},
+		bodies:     newBodies(),
 		operations: make(map[string]map[string]*Operation),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "waybill_api_requests_total",
@@ -249,7 +250,8 @@ func guard(f func() (reply, error)) (out reply, err error) {
 
 // serve takes one request through the steps that all operations share.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, x *exchange) (out reply, err error) {
-	body, bodyErr := readBody(w, r)
+	body, release, bodyErr := s.bodies.read(w, r)
+	defer release()
 	q, err := acs.Parse(r, body)
 	x.format, x.action, x.keyID = q.Format, q.Action, q.AccessKeyID
 	switch {
@@ -263,10 +265,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, x *exchange) (out
 		return nil, err
 	}
 	ctx := r.Context()
-	who, err := s.authenticate(ctx, q)
+	cred, err := s.authenticate(ctx, q)
 	if err != nil {
 		return nil, err
 	}
+	who := principalOf(cred)
 	who.RequestID, who.SourceIP, who.Secure = x.id, sourceIP(r.RemoteAddr), r.TLS != nil
 
 	byName, ok := s.operations[q.Version]
@@ -279,6 +282,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, x *exchange) (out
 	}
 	x.op = op
 	if x.wait, err = s.throttle.admit(who.Account, op, s.service.Now()); err != nil {
+		return nil, err
+	}
+	if err := s.useNonce(ctx, cred, q); err != nil {
 		return nil, err
 	}
 	c := &call{service: s.service, op: op, who: who, host: x.host, maxPage: s.cfg.MaxPageSize}
@@ -319,26 +325,9 @@ func (s *Server) record(ctx context.Context, c *call, err error) error {
 	return recordErr
 }
 
-// readBody reads the body up to its bound. The error of one that is too long leaves the query to be answered in the
-// format it asks for.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if r.ContentLength > maxBody { // before any of it is read
-		w.Header().Set("Connection", "close")
-		return nil, refuse("RequestBody.TooLarge", strconv.Itoa(maxBody))
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, refuse("RequestBody.TooLarge", strconv.Itoa(maxBody))
-	}
-	if err != nil {
-		return nil, refuse("InvalidParameter", "body")
-	}
-	return body, nil
-}
-
-// authenticate finds out who sent q, and refuses what was sent too early, too late or before.
-func (s *Server) authenticate(ctx context.Context, q *acs.Request) (waybill.Principal, error) {
-	nobody := waybill.Principal{}
+// authenticate finds out with which key q was signed, and refuses what was sent too early or too late.
+func (s *Server) authenticate(ctx context.Context, q *acs.Request) (control.Credential, error) {
+	nobody := control.Credential{}
 	if err := q.CheckTime(s.service.Now(), timeWindow); err != nil {
 		return nobody, err
 	}
@@ -356,14 +345,19 @@ func (s *Server) authenticate(ctx context.Context, q *acs.Request) (waybill.Prin
 	if err := q.Verify(cred.Secret); err != nil {
 		return nobody, err
 	}
+	return cred, nil
+}
+
+// useNonce refuses what was sent before. It comes after the limits of pace, so that they bound what is remembered too.
+func (s *Server) useNonce(ctx context.Context, cred control.Credential, q *acs.Request) error {
 	fresh, err := s.service.UseNonce(ctx, cred, q.Nonce, q.Time.Add(nonceLife))
 	if err != nil {
-		return nobody, fmt.Errorf("remember nonce: %w", err)
+		return fmt.Errorf("remember nonce: %w", err)
 	}
 	if !fresh {
-		return nobody, refuse("SignatureNonceUsed")
+		return refuse("SignatureNonceUsed")
 	}
-	return principalOf(cred), nil
+	return nil
 }
 
 // principalOf returns who holds a key.

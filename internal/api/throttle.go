@@ -47,6 +47,7 @@ type paced struct {
 // admit takes one request from what is left for the account and for the operation. If nothing is left, it returns the
 // error and how long to wait.
 func (t *throttle) admit(account waybill.AccountID, op *Operation, now time.Time) (wait time.Duration, err error) {
+	var taken []*rate.Reservation // given back if the request is refused after all
 	for _, limit := range []struct {
 		key  paced
 		rate Rate
@@ -60,9 +61,12 @@ func (t *throttle) admit(account waybill.AccountID, op *Operation, now time.Time
 		}
 		r := t.limiter(limit.key, limit.rate).ReserveN(now, 1)
 		if wait := r.DelayFrom(now); wait > 0 {
-			r.CancelAt(now)
+			for _, r := range append(taken, r) {
+				r.CancelAt(now)
+			}
 			return wait, refuse(limit.code)
 		}
+		taken = append(taken, r)
 	}
 	return 0, nil
 }

@@ -72,9 +72,6 @@ type createUserInput struct {
 }
 
 func (c *call) createUser(ctx context.Context, in *createUserInput) (*userOutput, error) {
-	if err := c.refuseTemporary(); err != nil {
-		return nil, err
-	}
 	u := waybill.User{Name: in.UserName, DisplayName: in.DisplayName, Comments: in.Comments}
 	return answerUser(c.CreateUser(ctx, c.act, u))
 }
@@ -92,18 +89,12 @@ type updateUserInput struct {
 }
 
 func (c *call) updateUser(ctx context.Context, in *updateUserInput) (*userOutput, error) {
-	if err := c.refuseTemporary(); err != nil {
-		return nil, err
-	}
 	return answerUser(c.UpdateUser(ctx, c.act, in.UserName, in.NewDisplayName, in.NewComments))
 }
 
 type deleteUserInput struct{ oneUser }
 
 func (c *call) deleteUser(ctx context.Context, in *deleteUserInput) (*nothingOutput, error) {
-	if err := c.refuseTemporary(); err != nil {
-		return nil, err
-	}
 	return done(c.DeleteUser(ctx, c.act, in.UserName))
 }
 
@@ -166,9 +157,6 @@ type createGroupInput struct {
 }
 
 func (c *call) createGroup(ctx context.Context, in *createGroupInput) (*userGroupOutput, error) {
-	if err := c.refuseTemporary(); err != nil {
-		return nil, err
-	}
 	g := waybill.UserGroup{Name: in.GroupName, Comments: in.Comments}
 	return answerUserGroup(c.CreateUserGroup(ctx, c.act, g))
 }
@@ -182,9 +170,6 @@ func (c *call) getGroup(ctx context.Context, in *getGroupInput) (*userGroupOutpu
 type deleteGroupInput struct{ oneUserGroup }
 
 func (c *call) deleteGroup(ctx context.Context, in *deleteGroupInput) (*nothingOutput, error) {
-	if err := c.refuseTemporary(); err != nil {
-		return nil, err
-	}
 	return done(c.DeleteUserGroup(ctx, c.act, in.GroupName))
 }
 
@@ -218,16 +203,10 @@ type memberInput struct {
 }
 
 func (c *call) addUserToGroup(ctx context.Context, in *memberInput) (*nothingOutput, error) {
-	if err := c.refuseTemporary(); err != nil {
-		return nil, err
-	}
 	return done(c.AddUserToGroup(ctx, c.act, in.UserName, in.GroupName))
 }
 
 func (c *call) removeUserFromGroup(ctx context.Context, in *memberInput) (*nothingOutput, error) {
-	if err := c.refuseTemporary(); err != nil {
-		return nil, err
-	}
 	return done(c.RemoveUserFromGroup(ctx, c.act, in.UserName, in.GroupName))
 }
 

@@ -173,6 +173,9 @@ func (s *Service) Now() time.Time { return s.now() }
 // Regions returns the region IDs this server answers for; the first is the default.
 func (s *Service) Regions() []string { return s.cfg.Regions }
 
+// MaxInstances returns how many instances a delivery may have.
+func (s *Service) MaxInstances() int { return s.cfg.Limits.Instances }
+
 // The listing words of the root package, for front ends.
 type (
 	Page             = waybill.Page

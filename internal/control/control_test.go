@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -646,6 +647,25 @@ func TestEnrolNames(t *testing.T) {
 	again, err := f.Enroll(t.Context(), req)
 	if err != nil || again.ID != i.ID {
 		t.Errorf("the same key again: %s, %v; want %s", again.ID, err, i.ID)
+	}
+	other, err := f.CreateActivation(t.Context(), f.act(), waybill.Activation{Region: region})
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := EnrollRequest{Activation: other.ID, Code: other.Code, PublicKey: req.PublicKey}
+	if _, err := f.Enroll(t.Context(), taken); waybill.CodeOf(err) != waybill.EnrolRefused {
+		t.Errorf("the same key with another activation: %v", err)
+	}
+	l, err := f.AuditRecords(t.Context(), f.who, waybill.AuditFilter{Action: actionEnrol, OldFirst: true}, Page{Size: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var recorded []string
+	for _, r := range l.Items {
+		recorded = append(recorded, r.Subject+" "+r.Result)
+	}
+	if want := []string{string(i.ID) + " " + waybill.AuditOK, string(i.ID) + " " + waybill.AuditRepeated}; !slices.Equal(recorded, want) {
+		t.Errorf("recorded %q, want %q", recorded, want)
 	}
 	for name, bad := range map[string]EnrollRequest{
 		"wrong code": {Activation: act.ID, Code: code + "x", PublicKey: f.publicKey()},

@@ -244,12 +244,24 @@ func (s *Service) Enroll(ctx context.Context, req EnrollRequest) (waybill.Instan
 		return waybill.Instance{}, waybill.Errorf(waybill.EnrolRefused, "activation %s has enrolled all of its %d machines", a.ID, a.InstanceCount)
 	case errors.Is(err, store.ErrQuota):
 		return waybill.Instance{}, waybill.Errorf(waybill.EnrolRefused, "the account has %d machines in region %s, and no room for more", s.cfg.Instances, a.Region)
+	case errors.Is(err, store.ErrExists):
+		return s.enrolled(ctx, act, i, &a)
 	case err != nil:
 		return waybill.Instance{}, fmt.Errorf("enrol: %w", err)
-	case i.State != waybill.Registered || i.Activation != a.ID:
-		return waybill.Instance{}, waybill.Errorf(waybill.EnrolRefused, "the key of this machine belongs to instance %s already; enrol with: waybill-agent enroll --force", i.ID)
 	}
 	s.log.Info("instance enrolled", "instance_id", i.ID, "activation_id", a.ID, "from", req.From)
+	return i, nil
+}
+
+// enrolled answers a machine whose key has enrolled before.
+func (s *Service) enrolled(ctx context.Context, act *waybill.Act, i waybill.Instance, a *waybill.Activation) (waybill.Instance, error) {
+	if i.State != waybill.Registered || i.Activation != a.ID {
+		return waybill.Instance{}, waybill.Errorf(waybill.EnrolRefused, "the key of this machine belongs to instance %s already; enrol with: waybill-agent enroll --force", i.ID)
+	}
+	act.Subject = string(i.ID)
+	if err := s.store.Record(ctx, act, waybill.AuditRepeated); err != nil {
+		return waybill.Instance{}, fmt.Errorf("enrol: %w", err)
+	}
 	return i, nil
 }
 

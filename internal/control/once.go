@@ -29,12 +29,18 @@ func once[T any](ctx context.Context, s *Service, act *waybill.Act, do func() (T
 	return v, err
 }
 
+// answer is what is remembered of an act: what it was answered, and what its audit record names.
+type answer[T any] struct {
+	Subject string
+	Value   T
+}
+
 // writeFor returns the store as act uses it, with v as what a repetition of act is answered.
 func writeFor[T any](s *Service, act *waybill.Act, v T) (*store.Store, error) {
 	if act.Token == "" {
 		return s.store.For(act, nil), nil
 	}
-	plain, err := json.Marshal(v)
+	plain, err := json.Marshal(answer[T]{act.Subject, v})
 	if err != nil {
 		return nil, fmt.Errorf("remember the answer: %w", err)
 	}
@@ -44,7 +50,7 @@ func writeFor[T any](s *Service, act *waybill.Act, v T) (*store.Store, error) {
 
 // tokenOwner is what a remembered answer is bound to.
 func tokenOwner(act *waybill.Act) []byte {
-	return []byte("answer\n" + string(act.Account) + "\n" + act.Region + "\n" + act.Action + "\n" + act.Token)
+	return []byte("answer\n" + string(act.Account) + "\n" + act.Name + "\n" + act.Region + "\n" + act.Action + "\n" + act.Token)
 }
 
 // recall returns what is remembered for the token of act; store.ErrNotFound if nothing is, and TokenReused if the token
@@ -57,13 +63,14 @@ func recall[T any](ctx context.Context, s *Service, act *waybill.Act) (v T, err 
 	if a.Digest != act.Digest {
 		return v, waybill.Errorf(waybill.TokenReused, "the ClientToken has been used with other parameters")
 	}
+	var first answer[T]
 	plain, err := s.sealer.Open(a.Answer, tokenOwner(act))
 	if err == nil {
-		err = json.Unmarshal(plain, &v)
+		err = json.Unmarshal(plain, &first)
 	}
 	if err != nil {
 		return v, fmt.Errorf("recall the answer: %w", err)
 	}
-	act.Repeated = true
-	return v, nil
+	act.Repeated, act.Subject = true, first.Subject
+	return first.Value, nil
 }

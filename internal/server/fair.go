@@ -62,11 +62,18 @@ func (l *fairListener) leave(addr netip.Addr) {
 	}
 }
 
+// addrOf returns the address of a peer. Of IPv6 that is its /64: whoever has one has all of it.
 func addrOf(conn net.Conn) netip.Addr {
-	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
-		return a.AddrPort().Addr().Unmap()
+	a, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
 	}
-	return netip.Addr{}
+	addr := a.AddrPort().Addr().Unmap().WithZone("")
+	if addr.Is6() {
+		prefix, _ := addr.Prefix(64) // of an IPv6 address it cannot fail
+		addr = prefix.Addr()
+	}
+	return addr
 }
 
 // fairConn gives its place back when it is closed.

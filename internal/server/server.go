@@ -67,7 +67,7 @@ func DefaultConfig() Config {
 		Version: "dev",
 		Listen:  ":8480", AgentListen: ":8422", AdminListen: "127.0.0.1:8481",
 		TokenLife: gateway.DefaultTokenLife, DrainFor: 10 * time.Second, Control: control.DefaultConfig(),
-		AccountRate: 1000, ActionRate: 500, PerAddress: 1024, HeaderTimeout: 10 * time.Second,
+		AccountRate: 1000, ActionRate: 500, PerAddress: 8192, HeaderTimeout: 10 * time.Second,
 	}
 }
 
@@ -251,6 +251,7 @@ const (
 	readTimeout  = 30 * time.Second
 	writeTimeout = 60 * time.Second
 	idleTimeout  = 2 * time.Minute
+	maxStreams   = 16        // requests at once on one HTTP/2 connection, which counts as one for its address
 	maxHeader    = 256 << 10 // bytes of request line and headers: a full-size SendFile in a query has 74 KB
 )
 
@@ -298,6 +299,7 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 		srv := &http.Server{
 			Handler: f.handler, TLSConfig: f.tls.Clone(), ReadHeaderTimeout: s.cfg.HeaderTimeout, ReadTimeout: readTimeout,
 			WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+			HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		}
 		s.fronts = append(s.fronts, &front{f.name, l, srv})
 	}

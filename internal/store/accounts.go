@@ -40,6 +40,9 @@ func (s *Store) AddAccount(ctx context.Context, a waybill.Account, k Key) error 
 			a.ID, a.Name, a.Disabled, millis(a.Created), a.Name)); err != nil {
 			return err
 		}
+		if err := s.writes.chain.begin(ctx, t, a.ID); err != nil {
+			return err
+		}
 		return t.addKey(ctx, k)
 	})
 }
@@ -49,6 +52,9 @@ func (s *Store) AddFirst(ctx context.Context, a waybill.Account, k Key) error {
 	return s.write(ctx, func(t *tx) error {
 		if err := mustAdd(t.exec(ctx, `INSERT INTO accounts (id, name, disabled, created)
 			SELECT ?, ?, 0, ? WHERE NOT EXISTS (SELECT 1 FROM accounts)`, a.ID, a.Name, millis(a.Created))); err != nil {
+			return err
+		}
+		if err := s.writes.chain.begin(ctx, t, a.ID); err != nil {
 			return err
 		}
 		return t.addKey(ctx, k)

@@ -22,7 +22,7 @@ import (
 // Bounds of what a refused request can write into the trail: it may name anything, as long and as often as it likes.
 const (
 	maxRecordText      = 512 // bytes of any one text
-	maxRefusedResource = 100 // resources of what was not done
+	maxRefusedResource = 10  // resources of what was not done
 )
 
 // record adds the audit record of act to those that the transaction writes before it commits.
@@ -37,6 +37,9 @@ func (t *tx) record(act *waybill.Act, result string) {
 			break
 		}
 		r.Resources = append(r.Resources, clip(arn))
+	}
+	if result != waybill.AuditOK && result != waybill.AuditRepeated {
+		r.Subject = "" // what was to be made is not there; the resources say what it was about
 	}
 	if act.SourceIP.IsValid() {
 		r.SourceIP = act.SourceIP.String()
@@ -97,7 +100,8 @@ func scanHead(r *sql.Rows) (h head, err error) {
 	return h, err
 }
 
-// append chains the records of t to those that are there, and writes all of them with two statements.
+// append chains the records of t to those that are there, and writes all of them with one statement, and one for the head
+// of each account.
 func (c *chainer) append(ctx context.Context, t *tx) error {
 	if len(t.records) == 0 {
 		return nil
@@ -153,8 +157,27 @@ func (c *chainer) heads(ctx context.Context, t *tx) (map[waybill.AccountID]*head
 	return heads, nil
 }
 
-// head returns the head of an account, whose first record is still to come if it has none. A head that is not as it was
-// left is marked as broken, for good, and the trail goes on: whoever can spoil it must not be able to stop the server.
+// begin gives a new account the head of its trail, so that a trail without head is one that somebody has removed.
+func (c *chainer) begin(ctx context.Context, t *tx, account waybill.AccountID) error {
+	return c.put(ctx, t, &head{account: account, first: 1})
+}
+
+// beginAll is begin for the accounts of a database from before there were audit trails.
+func (c *chainer) beginAll(ctx context.Context, t *tx) error {
+	accounts, err := all(ctx, t, scanOne[waybill.AccountID], `SELECT id FROM accounts WHERE id NOT IN (SELECT account FROM audit_heads)`)
+	if err != nil {
+		return err
+	}
+	for _, account := range accounts {
+		if err := c.begin(ctx, t, account); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// head returns the head of an account. One that is missing, or not as it was left, is marked as broken, for good, and
+// the trail goes on: whoever can spoil it must not be able to stop the server.
 func (c *chainer) head(ctx context.Context, q querier, account waybill.AccountID) (head, error) {
 	h, err := one(ctx, q, scanHead, headColumns+` WHERE account = ?`, account)
 	switch {
@@ -163,10 +186,7 @@ func (c *chainer) head(ctx context.Context, q querier, account waybill.AccountID
 		if err != nil {
 			return h, err
 		}
-		h = head{account: account, first: 1, last: last.Int64}
-		if last.Valid {
-			h.broken = h.last + 1
-		}
+		h = head{account: account, first: 1, last: last.Int64, broken: last.Int64 + 1}
 	case err != nil:
 		return h, err
 	case !hmac.Equal(h.seal, c.sealed(&h)):
@@ -277,8 +297,7 @@ func (s *Store) VerifyAudit(ctx context.Context, account waybill.AccountID) (way
 	for {
 		h, err := one(ctx, s.reads, scanHead, headColumns+` WHERE account = ?`, account)
 		if errors.Is(err, ErrNotFound) {
-			h, err = head{account: account, first: 1}, nil
-			h.seal = s.writes.chain.sealed(&h)
+			return waybill.AuditVerdict{Problem: "the head of the trail is missing"}, nil
 		}
 		if err != nil {
 			return waybill.AuditVerdict{}, err

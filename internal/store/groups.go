@@ -84,8 +84,8 @@ func (s *Store) RenameResourceGroup(ctx context.Context, account waybill.Account
 func (s *Store) DeleteResourceGroup(ctx context.Context, account waybill.AccountID, id string) error {
 	return s.write(ctx, func(t *tx) error {
 		n, err := one(ctx, t, scanOne[int], `SELECT
-			(SELECT COUNT(*) FROM instances WHERE account = ? AND resource_group = ? AND state <> ?) +
-			(SELECT COUNT(*) FROM activations WHERE account = ? AND resource_group = ?)`,
+			(SELECT COUNT(*) FROM instances WHERE account = ? AND resource_group = ? AND resource_group <> '' AND state <> ?) +
+			(SELECT COUNT(*) FROM activations WHERE account = ? AND resource_group = ? AND resource_group <> '')`,
 			account, id, waybill.Deregistered, account, id)
 		if err != nil {
 			return err

@@ -38,7 +38,7 @@ func scanInstance(r *sql.Rows) (i waybill.Instance, err error) {
 // Enrol stores a new instance and takes one place of its activation, in one transaction; ErrLimit if the activation has
 // no room, and ErrQuota if the account has limit instances in the region (0: no limit). name gets how many
 // machines the activation had before and returns the instance's name. A key that has enrolled before returns its instance
-// as it is.
+// as it is, with ErrExists.
 func (s *Store) Enrol(
 	ctx context.Context, i waybill.Instance, limit int, name func(before int) string,
 ) (enrolled waybill.Instance, err error) {
@@ -46,7 +46,7 @@ func (s *Store) Enrol(
 		had, err := one(ctx, t, scanInstance, instanceColumns+` FROM instances i WHERE i.public_key = ?`, i.PublicKey)
 		if err == nil {
 			enrolled = had
-			return nil
+			return ErrExists
 		} else if !errors.Is(err, ErrNotFound) {
 			return err
 		}

@@ -128,7 +128,8 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.migrate(ctx, w, cfg.KeepSchema); err != nil {
+	chain := &chainer{dialect: s.dialect, key: cfg.AuditKey, now: s.now, log: log}
+	if err := s.migrate(ctx, w, chain, cfg.KeepSchema); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
 	r, err := openSQLite(path, map[string]string{"query_only": "1"}, 4)
@@ -140,7 +141,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
 		return nil, errors.Join(err, w.Close(), r.Close())
 	}
 	s.reads = newStatements(r, r)
-	s.writes = newWriter(newStatements(w, conn), path+"-wal", &chainer{dialect: s.dialect, key: cfg.AuditKey, now: s.now, log: log}, log)
+	s.writes = newWriter(newStatements(w, conn), path+"-wal", chain, log)
 	return s, nil
 }
 
@@ -177,12 +178,19 @@ func createPrivate(path string) error {
 	return f.Close()
 }
 
-func (s *Store) migrate(ctx context.Context, db *sql.DB, keep bool) error {
+// headsMigration gives the accounts of a database that has no audit trail yet the heads of theirs. It is not SQL because
+// the database does not have the key that seals them.
+const headsMigration = 4
+
+func (s *Store) migrate(ctx context.Context, db *sql.DB, chain *chainer, keep bool) error {
 	dir, err := fs.Sub(migrations, s.dialect.folder)
 	if err != nil {
 		return fmt.Errorf("migrate store: %w", err)
 	}
-	p, err := goose.NewProvider(s.dialect.goose, db, dir, goose.WithDisableGlobalRegistry(true))
+	heads := goose.NewGoMigration(headsMigration, &goose.GoFunc{RunTx: func(ctx context.Context, sqlTx *sql.Tx) error {
+		return chain.beginAll(ctx, &tx{statements: newStatements(nil, sqlTx)})
+	}}, nil)
+	p, err := goose.NewProvider(s.dialect.goose, db, dir, goose.WithDisableGlobalRegistry(true), goose.WithGoMigrations(heads))
 	if err != nil {
 		return fmt.Errorf("migrate store: %w", err)
 	}
@@ -220,7 +228,7 @@ type statements struct {
 	m  map[string]*sql.Stmt
 }
 
-// preparer is *sql.DB or *sql.Conn.
+// preparer is *sql.DB, *sql.Conn or *sql.Tx.
 type preparer interface {
 	PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
 }

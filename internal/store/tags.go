@@ -106,11 +106,12 @@ func (s *Store) Tags(ctx context.Context, account waybill.AccountID, f waybill.T
 	return list, nil
 }
 
-// TagsOf returns the tags of those of ids that are an account's, by their IDs.
+// TagsOf returns the tags of those of ids that are an account's, by their IDs. The + keeps the search on the primary key:
+// the index by account would go through the tags of all its resources.
 func (s *Store) TagsOf(ctx context.Context, account waybill.AccountID, kind waybill.ResourceKind, ids []string) (map[string][]waybill.Tag, error) {
 	list, err := all(ctx, s.reads, func(r *sql.Rows) (v waybill.ResourceTag, err error) {
 		return v, r.Scan(&v.ID, &v.Key, &v.Value)
-	}, `SELECT resource, key, value FROM tags WHERE account = ? AND kind = ? AND resource IN (SELECT value->>0 FROM `+s.dialect.rows+`)`,
+	}, `SELECT resource, key, value FROM tags WHERE +account = ? AND kind = ? AND resource IN (SELECT value->>0 FROM `+s.dialect.rows+`)`,
 		account, kind, jsonRows(column(ids)))
 	m := make(map[string][]waybill.Tag, len(ids))
 	for _, v := range list {

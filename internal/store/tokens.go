@@ -20,13 +20,13 @@ func (s *Store) useToken(ctx context.Context, t *tx) error {
 		return nil
 	}
 	now := s.now()
-	if _, err := t.exec(ctx, `DELETE FROM client_tokens WHERE account = ? AND region = ? AND action = ? AND token = ? AND expires <= ?`,
-		a.Account, a.Region, a.Action, a.Token, millis(now)); err != nil {
+	if _, err := t.exec(ctx, `DELETE FROM client_tokens WHERE account = ? AND actor = ? AND region = ? AND action = ? AND token = ? AND expires <= ?`,
+		a.Account, a.Name, a.Region, a.Action, a.Token, millis(now)); err != nil {
 		return err
 	}
-	n, err := t.exec(ctx, `INSERT INTO client_tokens (account, region, action, token, digest, answer, expires)
-		VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-		a.Account, a.Region, a.Action, a.Token, a.Digest[:], s.answer, millis(now.Add(TokenLife)))
+	n, err := t.exec(ctx, `INSERT INTO client_tokens (account, actor, region, action, token, digest, answer, expires)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		a.Account, a.Name, a.Region, a.Action, a.Token, a.Digest[:], s.answer, millis(now.Add(TokenLife)))
 	if err == nil && n == 0 {
 		err = ErrTokenUsed
 	}
@@ -46,15 +46,15 @@ func (s *Store) TokenAnswer(ctx context.Context, a *waybill.Act) (TokenAnswer, e
 		err = r.Scan(&digest, &v.Answer)
 		copy(v.Digest[:], digest)
 		return v, err
-	}, `SELECT digest, answer FROM client_tokens WHERE account = ? AND region = ? AND action = ? AND token = ? AND expires > ?`,
-		a.Account, a.Region, a.Action, a.Token, millis(s.now()))
+	}, `SELECT digest, answer FROM client_tokens WHERE account = ? AND actor = ? AND region = ? AND action = ? AND token = ? AND expires > ?`,
+		a.Account, a.Name, a.Region, a.Action, a.Token, millis(s.now()))
 }
 
 // ForgetTokens removes up to limit answers whose time is over, and returns how many.
 func (s *Store) ForgetTokens(ctx context.Context, limit int) (removed int64, err error) {
 	err = s.write(ctx, func(t *tx) error {
-		removed, err = t.exec(ctx, `DELETE FROM client_tokens WHERE (account, region, action, token) IN (
-			SELECT account, region, action, token FROM client_tokens WHERE expires <= ? LIMIT ?)`, millis(s.now()), limit)
+		removed, err = t.exec(ctx, `DELETE FROM client_tokens WHERE (account, actor, region, action, token) IN (
+			SELECT account, actor, region, action, token FROM client_tokens WHERE expires <= ? LIMIT ?)`, millis(s.now()), limit)
 		return err
 	})
 	return removed, err

@@ -182,9 +182,7 @@ func savepoint(ctx context.Context, t *tx, op *write) error {
 	if _, err := t.exec(ctx, "SAVEPOINT w"); err != nil {
 		return fmt.Errorf("savepoint: %w", err)
 	}
-	recorded := len(t.records)
-	if op.err = op.fn(t); op.err != nil {
-		t.records = t.records[:recorded]
+	if op.err = op.fn(t); op.err != nil { // before it has recorded anything: see Store.write
 		if _, err := t.exec(ctx, "ROLLBACK TO w"); err != nil {
 			return op.err // what failed, a full disk for one, has ended the transaction itself
 		}

@@ -89,13 +89,14 @@ INSERT INTO resource_groups (account, id, name, display_name, created)
 -- digest: SHA-256 of the parameters. answer: what was answered, sealed.
 CREATE TABLE client_tokens (
     account TEXT NOT NULL,
+    actor   TEXT NOT NULL, -- name of a user; empty: the account
     region  TEXT NOT NULL,
     action  TEXT NOT NULL,
     token   TEXT NOT NULL,
     digest  BLOB NOT NULL,
     answer  BLOB NOT NULL,
     expires INTEGER NOT NULL,
-    PRIMARY KEY (account, region, action, token)
+    PRIMARY KEY (account, actor, region, action, token)
 ) WITHOUT ROWID;
 CREATE INDEX client_tokens_expires ON client_tokens (expires);
 
@@ -118,7 +119,6 @@ CREATE TABLE audit_records (
     hash       TEXT NOT NULL,
     PRIMARY KEY (account, seq)
 ) WITHOUT ROWID;
-CREATE INDEX audit_records_time ON audit_records (account, time, seq);
 
 -- Where the records of an account begin and end; seal: a keyed hash over the row, whose key is not in the database.
 CREATE TABLE audit_heads (
