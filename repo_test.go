@@ -44,6 +44,7 @@ const (
 var layerOf = map[string]layer{
 	".":                  words,
 	"internal/acs":       tools,
+	"internal/attempts":  tools,
 	"internal/audit":     tools,
 	"internal/batch":     tools,
 	"internal/identity":  tools,

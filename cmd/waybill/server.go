@@ -7,9 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"os"
+	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -17,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/openwaybill/waybill/internal/server"
 	"github.com/openwaybill/waybill/internal/telemetry"
@@ -39,7 +43,9 @@ func newServerCmd(e env) *cobra.Command {
 			"the key once and writes it to DIR/" + server.CredentialsFile + " (mode 0600).\n\n" +
 			"Every flag can also be given as WAYBILL_… in the environment, or under its name in the YAML file of --config;\n" +
 			"a flag wins over the environment, the environment over the file.\n\n" +
-			"Exit codes: 0 told to stop by SIGTERM or SIGINT, 1 error, 2 usage or settings.",
+			"Sockets that systemd passes by the names https, http and admin are used instead of the addresses. On SIGUSR2 the\n" +
+			"server starts the program again, leaves its sockets to it, and ends; if that fails, it goes on.\n\n" +
+			"Exit codes: 0 told to stop by SIGTERM or SIGINT, or succeeded, 1 error, 2 usage or settings.",
 		Example: "  waybill server --data-dir /var/lib/waybill --tls-name waybill.example.com\n" +
 			"  WAYBILL_DATA_DIR=/var/lib/waybill waybill server --config /etc/waybill.yaml",
 		Args: usageArgs(cobra.NoArgs),
@@ -169,6 +175,9 @@ func (o *serverOptions) run(ctx context.Context, e env) error {
 	if o.DataDir == "" {
 		return usagef("no data directory is given; add --data-dir DIR")
 	}
+	if o.Inherited, err = server.Inherit(); err != nil {
+		return &exitError{exitUsage, err}
+	}
 	if o.BootstrapKey, err = o.bootstrapSecret(e); err != nil {
 		return err
 	}
@@ -192,7 +201,44 @@ func (o *serverOptions) run(ctx context.Context, e env) error {
 		}
 		fmt.Fprintln(e.out)
 	}
-	return errors.Join(s.Run(ctx), s.Close())
+	told := make(chan os.Signal, 1)
+	notifyHandOver(told)
+	defer signal.Stop(told)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var eg errgroup.Group
+	eg.Go(func() error {
+		defer stop()
+		return s.Run(ctx)
+	})
+	eg.Go(func() error {
+		defer stop()
+		handOver(ctx, told, s, e, log)
+		return nil
+	})
+	return errors.Join(eg.Wait(), s.Close())
+}
+
+// handOver leaves the sockets of s to a successor when it is told to, and returns when one has them, or ctx ends.
+func handOver(ctx context.Context, told <-chan os.Signal, s *server.Server, e env, log *slog.Logger) {
+	exe, err := os.Executable() // now: if the file is renamed later, it is what takes its place that is wanted
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-told:
+		}
+		cmd := &exec.Cmd{Path: exe, Args: os.Args, Err: err, Stdin: e.in, Stdout: e.out, Stderr: e.err}
+		if err := s.HandOver(ctx, cmd); err != nil {
+			if ctx.Err() != nil {
+				return // told to stop meanwhile
+			}
+			log.Error("not handed over, this server goes on; correct what the successor said and send SIGUSR2 again", "err", err)
+			continue
+		}
+		log.Info("handed over, this server ends", "successor", cmd.Process.Pid)
+		return
+	}
 }
 
 // checkListeners finds addresses that cannot be listened on before anything is made, and names the flag to change.
@@ -202,10 +248,16 @@ func checkListeners(c *server.Config) error {
 		agents = "" // they come to the cluster
 	}
 	var errs []error
-	for _, f := range []struct{ flag, address string }{
-		{"listen", c.Listen}, {"http-listen", c.HTTPListen}, {"agent-listen", agents}, {"admin-listen", c.AdminListen},
+	if c.Inherited.FromPredecessor() {
+		agents = "" // it listens still
+	}
+	for _, f := range []struct{ name, flag, address string }{
+		{"https", "listen", c.Listen},
+		{"http", "http-listen", c.HTTPListen},
+		{"", "agent-listen", agents},
+		{"admin", "admin-listen", c.AdminListen},
 	} {
-		if f.address == "" {
+		if f.address == "" || c.Inherited.Listener(f.name) != nil {
 			continue
 		}
 		l, err := net.Listen("tcp", f.address)

@@ -148,7 +148,7 @@ func (g *Gateway) enroll(ctx context.Context, c *call) (any, error) {
 	if req.PublicKey != c.key {
 		return nil, waybill.Errorf(waybill.ProofInvalid, "the request is signed by another key than it names")
 	}
-	end, wait := g.failures.begin(ctx, c.from, c.now)
+	end, wait := g.cfg.Attempts.Begin(ctx, c.from, c.now)
 	if wait > 0 {
 		c.retryAfter = wait
 		return nil, waybill.Errorf(codeTooMany, "too many failed attempts from %s; wait a little", c.from)

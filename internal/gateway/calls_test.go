@@ -4,7 +4,6 @@ package gateway
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -26,6 +25,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/attempts"
 	"github.com/openwaybill/waybill/internal/control"
 	"github.com/openwaybill/waybill/internal/identity"
 	"github.com/openwaybill/waybill/internal/wire"
@@ -359,7 +359,7 @@ func TestGuessingIsSlowed(t *testing.T) {
 			t.Fatalf("the right code: %d", w.Code)
 		}
 	}
-	for i := range failureBurst {
+	for i := range attempts.Burst {
 		if w := try(fmt.Sprintf("192.0.2.7:%d", i+1), "a-hz-guess"); w.Code != http.StatusForbidden {
 			t.Fatalf("guess %d: %d", i, w.Code)
 		}
@@ -375,7 +375,7 @@ func TestGuessingIsSlowed(t *testing.T) {
 	if w := try("192.0.2.8:1", r.fleet.code); w.Code != http.StatusOK {
 		t.Errorf("another address: %d", w.Code)
 	}
-	r.fleet.advance(failureInterval)
+	r.fleet.advance(attempts.Interval)
 	if w := try("192.0.2.7:9", "a-hz-guess"); w.Code != http.StatusForbidden {
 		t.Errorf("later: %d", w.Code)
 	}
@@ -394,33 +394,33 @@ func TestGuessingIsSlowed(t *testing.T) {
 // Attempts at the same moment: no more guesses get through than one after the other, and the right code always does.
 func TestEnrolmentsAtOnce(t *testing.T) {
 	t.Parallel()
-	const attempts = 250
+	const tries = 250
 	for _, tt := range []struct {
 		name, code string
 		want       map[int]int // answers by status
 		nonces     int
 	}{
-		{"guesses", "a-hz-guess", map[int]int{403: failureBurst, 429: attempts - failureBurst}, failureBurst},
-		{"a fleet", "a-hz-right", map[int]int{200: attempts}, attempts},
+		{"guesses", "a-hz-guess", map[int]int{403: attempts.Burst, 429: tries - attempts.Burst}, attempts.Burst},
+		{"a fleet", "a-hz-right", map[int]int{200: tries}, tries},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, Config{AgentPort: 8422}, nil, newOperator(t))
 				r.fleet.gate = make(chan struct{})
-				statuses := make(chan int, attempts)
-				for range attempts {
+				statuses := make(chan int, tries)
+				for range tries {
 					kp, key := newKey(t)
 					body := enrollBody(t, wire.EnrollRequest{ActivationID: "ACT-1", ActivationCode: tt.code, PublicKey: key})
 					go func() { statuses <- r.send(t, kp, request{path: wire.PathEnroll, body: body}).Code }()
 				}
 				synctest.Wait()
-				if n := len(r.fleet.requests); n != failureBurst {
-					t.Errorf("%d attempts at once, want %d", n, failureBurst)
+				if n := len(r.fleet.requests); n != attempts.Burst {
+					t.Errorf("%d attempts at once, want %d", n, attempts.Burst)
 				}
 				close(r.fleet.gate)
 				got := map[int]int{}
-				for range attempts {
+				for range tries {
 					got[<-statuses]++
 				}
 				if diff := cmp.Diff(tt.want, got); diff != "" {
@@ -431,22 +431,6 @@ func TestEnrolmentsAtOnce(t *testing.T) {
 				}
 			})
 		})
-	}
-}
-
-func TestEnrolmentThatIsGivenUpWaitsNoLonger(t *testing.T) {
-	t.Parallel()
-	var f failures
-	now, addr := time.Unix(1_795_434_318, 0), netip.MustParseAddr("192.0.2.1")
-	for range failureBurst {
-		if end, _ := f.begin(t.Context(), addr, now); end == nil {
-			t.Fatal("refused")
-		}
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if end, wait := f.begin(ctx, addr, now); end != nil || wait != failureInterval {
-		t.Errorf("may begin: %v, must wait %v", end != nil, wait)
 	}
 }
 
@@ -473,65 +457,6 @@ func TestRefusalsDoNotFloodTheLog(t *testing.T) {
 			t.Errorf("the log does not say %q", want)
 		}
 	})
-}
-
-// fail makes a failed attempt.
-func (f *failures) fail(t *testing.T, addr netip.Addr, now time.Time) {
-	t.Helper()
-	end, wait := f.begin(t.Context(), addr, now)
-	if end == nil {
-		t.Fatalf("%s must wait %v", addr, wait)
-	}
-	end(true)
-}
-
-func TestFailuresAreBounded(t *testing.T) {
-	t.Parallel()
-	var f failures
-	now := time.Unix(1_795_434_318, 0)
-	addr := netip.MustParseAddr("10.0.0.0")
-	for range maxAddresses + 100 {
-		addr = addr.Next()
-		f.fail(t, addr, now)
-	}
-	if len(f.by) != maxAddresses {
-		t.Errorf("%d addresses remembered, want %d", len(f.by), maxAddresses)
-	}
-	now = now.Add(time.Hour) // all are forgiven
-	f.fail(t, addr.Next(), now)
-	if len(f.by) != 1 {
-		t.Errorf("%d addresses remembered, want 1", len(f.by))
-	}
-}
-
-func TestFailuresOfOneSite(t *testing.T) {
-	t.Parallel()
-	now := time.Unix(1_795_434_318, 0)
-	for _, tt := range []struct {
-		name, a, b string
-		same       bool
-	}{
-		{"one IPv4 address", "192.0.2.1", "192.0.2.1", true},
-		{"two IPv4 addresses", "192.0.2.1", "192.0.2.2", false},
-		{"one IPv6 network", "2001:db8::1", "2001:db8::ffff:1", true},
-		{"two IPv6 networks", "2001:db8:0:1::1", "2001:db8:0:2::1", false},
-		{"with a zone", "fe80::1%eth0", "fe80::2", true},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			var f failures
-			for range failureBurst {
-				f.fail(t, netip.MustParseAddr(tt.a), now)
-			}
-			end, wait := f.begin(t.Context(), netip.MustParseAddr(tt.b), now)
-			if (wait > 0) != tt.same || (end == nil) != tt.same {
-				t.Errorf("must wait %v, want it: %v", wait, tt.same)
-			}
-		})
-	}
-	var f failures
-	f.fail(t, netip.Addr{}, now) // no address: still counted, not a crash
-	f.fail(t, netip.Addr{}, now)
 }
 
 func TestAddressesOfTheBus(t *testing.T) {

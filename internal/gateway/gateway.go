@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/attempts"
 	"github.com/openwaybill/waybill/internal/control"
 	"github.com/openwaybill/waybill/internal/identity"
 	"github.com/openwaybill/waybill/internal/wire"
@@ -29,6 +30,8 @@ type Config struct {
 	// TokenLife is how long an agent may use the bus before it must renew its token. A short one makes a server that
 	// stays down for longer lose more agents; a long one counts only where tokens cannot be revoked (see bus.Revoke).
 	TokenLife time.Duration
+	// Attempts slows down whoever guesses codes; nil: a limiter of its own.
+	Attempts *attempts.Limiter
 }
 
 // DefaultTokenLife lets a server be down for most of a day.
@@ -67,7 +70,6 @@ type Gateway struct {
 	bus      messenger
 	operator *identity.Operator
 	log      *slog.Logger
-	failures failures
 	messages *prometheus.CounterVec
 }
 
@@ -75,6 +77,9 @@ type Gateway struct {
 func New(
 	cfg Config, svc service, bus messenger, op *identity.Operator, reg prometheus.Registerer, log *slog.Logger,
 ) *Gateway {
+	if cfg.Attempts == nil {
+		cfg.Attempts = new(attempts.Limiter)
+	}
 	g := &Gateway{
 		cfg: cfg, service: svc, bus: bus, operator: op, log: log,
 		messages: prometheus.NewCounterVec(prometheus.CounterOpts{

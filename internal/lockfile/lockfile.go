@@ -5,10 +5,12 @@
 package lockfile
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 )
 
 // ErrLocked says that another process, or another part of this one, holds the lock.
@@ -25,6 +27,26 @@ func TryLock(path string) (unlock func(), err error) {
 		return nil, err
 	}
 	return func() { f.Close() }, nil
+}
+
+// lookEvery is how often Lock looks whether the lock is free: the systems have no wait that can be given up.
+const lookEvery = 10 * time.Millisecond
+
+// Lock is TryLock, but waits for a lock that is held until ctx ends; the error is then ErrLocked and that of ctx.
+func Lock(ctx context.Context, path string) (unlock func(), err error) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		unlock, err := TryLock(path)
+		if !errors.Is(err, ErrLocked) {
+			return unlock, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(err, ctx.Err())
+		case <-tick.C:
+		}
+	}
 }
 
 // Held reports whether the lock at path is taken.

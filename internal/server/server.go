@@ -15,12 +15,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/openwaybill/waybill/internal/api"
+	"github.com/openwaybill/waybill/internal/attempts"
 	"github.com/openwaybill/waybill/internal/bus"
 	"github.com/openwaybill/waybill/internal/control"
 	"github.com/openwaybill/waybill/internal/gateway"
@@ -59,6 +61,8 @@ type Config struct {
 	BootstrapID   string // the first access key; empty: made up
 	BootstrapKey  string
 	Control       control.Config
+	// Inherited listeners are used instead of binding their addresses, and belong to the server; nil: none.
+	Inherited *Inherited
 }
 
 // DefaultConfig returns the documented defaults, without a data directory.
@@ -83,8 +87,8 @@ func (c *Config) Validate() error {
 	if (c.NATSURL == "") != (c.NATSCreds == "") {
 		errs = append(errs, errors.New("the NATS URL and the credentials file go together: give both or neither"))
 	}
-	if c.HTTPListen != "" && !loopback(c.HTTPListen) {
-		errs = append(errs, fmt.Errorf("plain HTTP on %s would send keys and files in the clear; use a loopback address such as 127.0.0.1:8479", c.HTTPListen))
+	if a := c.address("http", c.HTTPListen); a != "" && !loopback(a) {
+		errs = append(errs, fmt.Errorf("plain HTTP on %s would send keys and files in the clear; use a loopback address such as 127.0.0.1:8479", a))
 	}
 	if c.AccountRate < 0 || c.ActionRate < 0 || c.PerAddress < 0 {
 		errs = append(errs, errors.New("a rate or a number of connections below zero makes no sense; 0 means no limit"))
@@ -99,6 +103,14 @@ func (c *Config) Validate() error {
 		errs = append(errs, fmt.Errorf("agent tokens that are good for %s outlive the list of revoked ones; use %s at most", c.TokenLife, maxTokenLife))
 	}
 	return errors.Join(append(errs, c.Control.Validate())...)
+}
+
+// address returns where the listener of that name is, or is to be; empty: there is none.
+func (c *Config) address(name, configured string) string {
+	if l := c.Inherited.Listener(name); l != nil {
+		return l.Addr().String()
+	}
+	return configured
 }
 
 func loopback(hostport string) bool {
@@ -128,8 +140,10 @@ type Server struct {
 // front is an HTTP server on its listener.
 type front struct {
 	name     string
+	socket   *net.TCPListener // what listener is made of
 	listener net.Listener
 	server   *http.Server
+	unasked  sync.Map // the connections that have brought no request yet: net.Conn to nothing
 }
 
 // Open starts what the server rests on, creates what is not there yet, and binds every listener. Requests are answered
@@ -147,9 +161,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err err
 	if err := os.Mkdir(cfg.DataDir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	if s.unlock, err = lockfile.TryLock(filepath.Join(cfg.DataDir, "lock")); errors.Is(err, lockfile.ErrLocked) {
-		return nil, fmt.Errorf("another server runs on %s; end it, or take another --data-dir", cfg.DataDir)
-	} else if err != nil {
+	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
 	sealer, err := identity.OpenSealer(filepath.Join(cfg.DataDir, "seal.key"))
@@ -183,6 +195,32 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err err
 	}
 	return s, s.refreshCredentials()
 }
+
+// lock takes the data directory. A successor first tells its predecessor to stop, and waits for that.
+func (s *Server) lock(ctx context.Context) (err error) {
+	path := filepath.Join(s.cfg.DataDir, "lock")
+	if !s.cfg.Inherited.FromPredecessor() {
+		s.unlock, err = lockfile.TryLock(path)
+	} else {
+		if s.cfg.TLSCert != "" { // the predecessor must not stop for a successor without a certificate
+			if _, err := identity.FileTLS(s.cfg.TLSCert, s.cfg.TLSKey, s.log); err != nil {
+				return err
+			}
+		}
+		s.log.Info("waiting for the predecessor to end")
+		s.cfg.Inherited.tellReady(s.log)
+		ctx, cancel := context.WithTimeout(ctx, s.cfg.DrainFor+lockWait)
+		defer cancel()
+		s.unlock, err = lockfile.Lock(ctx, path)
+	}
+	if errors.Is(err, lockfile.ErrLocked) {
+		return fmt.Errorf("another server runs on %s; end it, or take another --data-dir", s.cfg.DataDir)
+	}
+	return err
+}
+
+// lockWait is how long a predecessor may take to end after its requests have.
+const lockWait = time.Minute
 
 func (s *Server) openTLS() (cfg *tls.Config, ca []byte, err error) {
 	if s.cfg.TLSCert != "" {
@@ -262,7 +300,8 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 	rpc := api.New(api.Config{
 		HelpURL: s.cfg.HelpURL, AccountRate: api.Rate{PerSecond: s.cfg.AccountRate}, OperationRate: api.Rate{PerSecond: s.cfg.ActionRate},
 	}, s.control, s.registry, s.log)
-	gw := gateway.Config{CA: ca, Addresses: s.cfg.AgentAddress, TokenLife: s.cfg.TokenLife}
+	guesses := new(attempts.Limiter) // whichever door they try
+	gw := gateway.Config{CA: ca, Addresses: s.cfg.AgentAddress, TokenLife: s.cfg.TokenLife, Attempts: guesses}
 	if a, ok := s.bus.Addr().(*net.TCPAddr); ok {
 		gw.AgentPort = a.Port
 	}
@@ -284,15 +323,20 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 	}{
 		{"https", s.cfg.Listen, public, tlsConfig},
 		{"http", s.cfg.HTTPListen, plain, nil},
-		{"admin", s.cfg.AdminListen, telemetry.AdminHandler(s.registry, s.store.Ping, loopback(s.cfg.AdminListen)), nil},
+		{"admin", s.cfg.AdminListen, telemetry.AdminHandler(s.registry, s.store.Ping, loopback(s.cfg.address("admin", s.cfg.AdminListen))), nil},
 	} {
-		if f.address == "" {
+		socket := s.cfg.Inherited.Listener(f.name)
+		if socket == nil && f.address == "" {
 			continue
 		}
-		l, err := net.Listen("tcp", f.address)
-		if err != nil {
-			return fmt.Errorf("listen for %s: %w", f.name, err)
+		if socket == nil {
+			l, err := net.Listen("tcp", f.address)
+			if err != nil {
+				return fmt.Errorf("listen for %s: %w", f.name, err)
+			}
+			socket = l.(*net.TCPListener)
 		}
+		var l net.Listener = socket
 		if s.cfg.PerAddress > 0 && f.name != "admin" {
 			l = newFairListener(l, s.cfg.PerAddress, s.log)
 		}
@@ -301,7 +345,9 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 			WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 			HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		}
-		s.fronts = append(s.fronts, &front{f.name, l, srv})
+		front := &front{name: f.name, socket: socket, listener: l, server: srv}
+		front.noteUnasked()
+		s.fronts = append(s.fronts, front)
 	}
 	return nil
 }
@@ -313,13 +359,7 @@ func (s *Server) Run(ctx context.Context) error {
 	eg.Go(func() error { return s.gateway.Run(ctx) })
 	for _, f := range s.fronts {
 		s.log.Info("listening", "for", f.name, "address", f.listener.Addr().String())
-		eg.Go(f.serve)
-		eg.Go(func() error {
-			<-ctx.Done()
-			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainFor)
-			defer cancel()
-			return f.server.Shutdown(drain)
-		})
+		eg.Go(func() error { return f.run(ctx, s.cfg.DrainFor) })
 	}
 	if a := s.bus.Addr(); a != nil {
 		s.log.Info("listening", "for", "agents", "address", a.String())
@@ -327,26 +367,84 @@ func (s *Server) Run(ctx context.Context) error {
 	return eg.Wait()
 }
 
+// run serves until ctx ends. Then it accepts no more, and ends when what was accepted is answered.
+func (f *front) run(ctx context.Context, drainFor time.Duration) error {
+	defer context.AfterFunc(ctx, func() { _ = f.listener.Close() })() // Close finds it closed already
+	if err := f.serve(); ctx.Err() == nil || !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("serve %s: %w", f.name, err)
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainFor)
+	defer cancel()
+	f.awaitFirstRequests(drain)
+	return f.server.Shutdown(drain)
+}
+
 func (f *front) serve() error {
-	var err error
 	if f.server.TLSConfig != nil {
-		err = f.server.ServeTLS(f.listener, "", "")
-	} else {
-		err = f.server.Serve(f.listener)
+		return f.server.ServeTLS(f.listener, "", "")
 	}
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
+	return f.server.Serve(f.listener)
+}
+
+// firstRequestWithin is how long a stopping server leaves new connections to bring their first request; Shutdown waits as
+// long for them.
+const firstRequestWithin = 5 * time.Second
+
+// noteUnasked keeps f.unasked. Shutdown waits for such connections, but drops the request that they then bring, and takes
+// those of HTTP/2 for idle: a client that had been accepted would get no answer.
+func (f *front) noteUnasked() {
+	type connKey struct{}
+	f.server.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
+	f.server.ConnState = func(c net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			f.unasked.Store(c, nil)
+		case http.StateClosed, http.StateHijacked:
+			f.unasked.Delete(c)
+		}
 	}
-	return fmt.Errorf("serve %s: %w", f.name, err)
+	h := f.server.Handler
+	f.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f.unasked.Delete(r.Context().Value(connKey{}))
+		h.ServeHTTP(w, r)
+	})
+}
+
+func (f *front) awaitFirstRequests(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, firstRequestWithin)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		waiting := false
+		f.unasked.Range(func(any, any) bool {
+			waiting = true
+			return false
+		})
+		if !waiting {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // Close ends everything that Open began. It is safe to call twice.
+//
+// The order is that of a restart. The listeners are first: a successor that inherited them answers whoever comes back. A
+// front end that took connections over from its HTTP server (WebSockets) closes them next, after every request was
+// answered, and while the bus and the store it needs are still there. The lock of the data directory is last, because a
+// successor opens the database, and binds the agents' link, as soon as it has that.
 func (s *Server) Close() error {
 	var errs []error
 	for _, f := range s.fronts {
 		errs = append(errs, ignoreClosed(f.server.Close()), ignoreClosed(f.listener.Close()))
 	}
 	s.fronts = nil
+	errs = append(errs, s.cfg.Inherited.close()) // those that no front had taken yet
 	if s.bus != nil {
 		s.bus.Close()
 	}

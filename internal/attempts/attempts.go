@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package gateway
+// Package attempts slows down whoever guesses activation codes: each address may fail a few times at once, and then once
+// in an interval. Front ends through which machines enrol share one Limiter.
+package attempts
 
 import (
 	"context"
@@ -13,13 +15,13 @@ import (
 
 // Failed enrolments that one address may make: a few at once, then one in ten seconds.
 const (
-	failureBurst    = 10
-	failureInterval = 10 * time.Second
-	maxAddresses    = 10_000 // remembered; the memory is a few megabytes
+	Burst        = 10
+	Interval     = 10 * time.Second
+	maxAddresses = 10_000 // remembered; the memory is a few megabytes
 )
 
-// failures slows down whoever guesses activation codes. The zero value is ready.
-type failures struct {
+// Limiter counts the failures of addresses. The zero value is ready; it may be used by any number of goroutines.
+type Limiter struct {
 	mu sync.Mutex
 	by map[netip.Prefix]*attempts
 }
@@ -31,42 +33,42 @@ type attempts struct {
 	ended    chan struct{} // closed when one ends
 }
 
-// begin lets addr try a code, unless it has failed too often: then it returns how long addr must wait, and no end.
+// Begin lets addr try a code, unless it has failed too often: then it returns how long addr must wait, and no end.
 // Otherwise the caller must call end once, with whether the code was wrong.
 //
 // Attempts count as failures until they end, so that many at once do not get past the limit; but those that then find
 // no place wait here until others end. So machines that enrol rightly behind one address are never refused.
-func (f *failures) begin(
+func (l *Limiter) Begin(
 	ctx context.Context, addr netip.Addr, now time.Time,
 ) (end func(failed bool), wait time.Duration) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for {
-		a := f.attemptsLocked(site(addr), now)
+		a := l.attemptsLocked(site(addr), now)
 		left := a.failures.TokensAt(now)
 		if left >= float64(a.open+1) {
 			a.open++
-			return func(failed bool) { f.end(a, failed, now) }, 0
+			return func(failed bool) { l.end(a, failed, now) }, 0
 		}
 		if left < 1 {
-			return nil, time.Duration((1 - left) * float64(failureInterval))
+			return nil, time.Duration((1 - left) * float64(Interval))
 		}
 		ended := a.ended
-		f.mu.Unlock()
+		l.mu.Unlock()
 		select {
 		case <-ended:
 		case <-ctx.Done():
 		}
-		f.mu.Lock()
+		l.mu.Lock()
 		if ctx.Err() != nil {
-			return nil, failureInterval
+			return nil, Interval
 		}
 	}
 }
 
-func (f *failures) end(a *attempts, failed bool, now time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+func (l *Limiter) end(a *attempts, failed bool, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if failed {
 		a.failures.AllowN(now, 1)
 	}
@@ -75,35 +77,35 @@ func (f *failures) end(a *attempts, failed bool, now time.Time) {
 	a.ended = make(chan struct{})
 }
 
-func (f *failures) attemptsLocked(s netip.Prefix, now time.Time) *attempts {
-	a := f.by[s]
+func (l *Limiter) attemptsLocked(s netip.Prefix, now time.Time) *attempts {
+	a := l.by[s]
 	if a == nil {
-		f.makeRoomLocked(now)
-		a = &attempts{failures: rate.NewLimiter(rate.Every(failureInterval), failureBurst), ended: make(chan struct{})}
-		f.by[s] = a
+		l.makeRoomLocked(now)
+		a = &attempts{failures: rate.NewLimiter(rate.Every(Interval), Burst), ended: make(chan struct{})}
+		l.by[s] = a
 	}
 	return a
 }
 
 // makeRoomLocked forgets sites until there is room for one more: those whose failures are long past, or, if there are
 // none, any one.
-func (f *failures) makeRoomLocked(now time.Time) {
-	if f.by == nil {
-		f.by = map[netip.Prefix]*attempts{}
+func (l *Limiter) makeRoomLocked(now time.Time) {
+	if l.by == nil {
+		l.by = map[netip.Prefix]*attempts{}
 	}
-	if len(f.by) < maxAddresses {
+	if len(l.by) < maxAddresses {
 		return
 	}
-	for s, a := range f.by {
-		if a.open == 0 && a.failures.TokensAt(now) >= failureBurst {
-			delete(f.by, s)
+	for s, a := range l.by {
+		if a.open == 0 && a.failures.TokensAt(now) >= Burst {
+			delete(l.by, s)
 		}
 	}
-	for s := range f.by {
-		if len(f.by) < maxAddresses {
+	for s := range l.by {
+		if len(l.by) < maxAddresses {
 			return
 		}
-		delete(f.by, s)
+		delete(l.by, s)
 	}
 }
 
