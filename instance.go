@@ -17,10 +17,28 @@ type Presence string
 const (
 	NeverSeen Presence = "never-seen" // enrolled, never connected
 	Online    Presence = "online"
-	Stopped   Presence = "stopped"   // the agent said it is stopping
-	ShutDown  Presence = "shut-down" // the agent said the machine is shutting down
-	Upgrading Presence = "upgrading" // the agent said it is being replaced
+	NoChannel Presence = "no-channel" // heartbeats come, but nothing can be told to it before Instance.NextDial
+	Stopped   Presence = "stopped"    // the agent said it is stopping
+	ShutDown  Presence = "shut-down"  // the agent said the machine is shutting down
+	Upgrading Presence = "upgrading"  // the agent said it is being replaced
 )
+
+// AgentKind says which program an instance runs.
+type AgentKind string
+
+// The kinds of agents. The values are stored and shown as they stand.
+const (
+	NativeAgent   AgentKind = "native"   // waybill-agent
+	OfficialAgent AgentKind = "official" // aliyun_assist_client
+)
+
+// Unit returns the name of the systemd unit that the agent runs as.
+func (k AgentKind) Unit() string {
+	if k == OfficialAgent {
+		return "aliyun"
+	}
+	return "waybill-agent"
+}
 
 // InstanceState is whether an instance is part of the fleet.
 type InstanceState string
@@ -57,20 +75,23 @@ type Instance struct {
 	State         InstanceState
 	Facts         Facts
 	InternetIP    string // the address that the server saw it enrol from
-	PublicKey     string // its nkey (Ed25519), the user key of its link
+	Agent         AgentKind
+	PublicKey     string // its nkey (Ed25519), the user key of its link; of an official agent, the name of its key
+	AgentKey      []byte // of an official agent: its public key (PKIX, DER)
 	ResourceGroup string
 	Tags          []Tag
 	Registered    time.Time
 	Presence      Presence
 	LastSeen      time.Time // last hello or heartbeat; zero if never
+	NextDial      time.Time // with NoChannel: when its agent is expected to open its channel again; zero if unknown
 	Deliveries    int64     // targets that ended on it
 	OpenTargets   int64
 	LastDelivery  time.Time
 }
 
-// Connected reports whether the agent is online and was heard of within SilentAfter of now.
+// Connected reports whether the agent was heard of within SilentAfter of now, and has not said that it leaves.
 func (i *Instance) Connected(now time.Time) bool {
-	return i.State == Registered && i.Presence == Online && now.Sub(i.LastSeen) <= SilentAfter
+	return i.State == Registered && (i.Presence == Online || i.Presence == NoChannel) && now.Sub(i.LastSeen) <= SilentAfter
 }
 
 var namePattern = regexp.MustCompile(`^[\pL][\pL\pN._:-]*$`)

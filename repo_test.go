@@ -58,6 +58,7 @@ var layerOf = map[string]layer{
 	"internal/store":     resources,
 	"internal/control":   useCases,
 	"internal/api":       frontEnds,
+	"internal/assist":    frontEnds,
 	"internal/gateway":   frontEnds,
 	"internal/agent":     remote,
 	"internal/client":    remote,

@@ -181,11 +181,17 @@ func (f *fleet) describeManagedInstances(c clienttest.Call) any {
 	return object{"Instances": all[offset:end], "NextToken": next, "TotalCount": len(all)}
 }
 
+// describe makes mi-003 a machine with the official agent that has lost its channel.
 func (m machine) describe() client.Instance {
-	return client.Instance{
+	i := client.Instance{
 		ID: waybill.InstanceID(m.id), Name: m.name, Connected: !m.stuck, OSType: "linux", IntranetIP: "10.0.0.1",
+		AgentKind: waybill.NativeAgent, Channel: "open",
 		AgentVersion: "1.0", Registered: "2026-11-23T12:00:00Z", Tags: []client.Tag{{Key: "role", Value: m.role}},
 	}
+	if m.id == "mi-003" {
+		i.AgentKind, i.Channel, i.NextChannel = waybill.OfficialAgent, "lost", "2026-11-23T12:30:00Z"
+	}
+	return i
 }
 
 func (f *fleet) deregisterManagedInstance(c clienttest.Call) any {

@@ -20,9 +20,9 @@ func TestInstancesList(t *testing.T) {
 	f := newFleet(t, 3)
 	r := f.run(t, "instances", "list", "--tag", "role=web")
 	r.expect(t, 0)
-	want := `INSTANCE  NAME      CONNECTED  OS     ADDRESS   AGENT  REGISTERED            TAGS
-mi-001    demo-001  yes        linux  10.0.0.1  1.0    2026-11-23T12:00:00Z  role=web
-mi-003    demo-003  yes        linux  10.0.0.1  1.0    2026-11-23T12:00:00Z  role=web
+	want := `INSTANCE  NAME      CONNECTED  CHANNEL                          OS     ADDRESS   AGENT         REGISTERED            TAGS
+mi-001    demo-001  yes        open                             linux  10.0.0.1  native 1.0    2026-11-23T12:00:00Z  role=web
+mi-003    demo-003  yes        lost until 2026-11-23T12:30:00Z  linux  10.0.0.1  official 1.0  2026-11-23T12:00:00Z  role=web
 `
 	if diff := cmp.Diff(want, r.out); diff != "" {
 		t.Errorf("stdout (-want +got):\n%s", diff)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -73,12 +74,20 @@ func newInstancesListCmd(e env, f *clientFlags) *cobra.Command {
 type instanceList struct{ Instances []client.Instance }
 
 func instanceTable(found []client.Instance) *term.Table {
-	table := term.NewTable("INSTANCE", "NAME", "CONNECTED", "OS", "ADDRESS", "AGENT", "REGISTERED", "TAGS")
+	table := term.NewTable("INSTANCE", "NAME", "CONNECTED", "CHANNEL", "OS", "ADDRESS", "AGENT", "REGISTERED", "TAGS")
 	for _, i := range found {
-		table.Add(string(i.ID), i.Name, yesNo(i.Connected), i.OSType, i.IntranetIP, i.AgentVersion, i.Registered,
-			formatTags(i.Tags))
+		table.Add(string(i.ID), i.Name, yesNo(i.Connected), formatChannel(i), i.OSType, i.IntranetIP,
+			strings.TrimSpace(string(i.AgentKind)+" "+i.AgentVersion), i.Registered, formatTags(i.Tags))
 	}
 	return table
+}
+
+// formatChannel says whether an agent can be told anything and, if not, when it can be again.
+func formatChannel(i client.Instance) string {
+	if i.NextChannel != "" {
+		return i.Channel + " until " + i.NextChannel
+	}
+	return i.Channel
 }
 
 func newInstancesRenameCmd(e env, f *clientFlags) *cobra.Command {

@@ -55,8 +55,30 @@ type describeManagedInstancesOutput struct {
 
 type describedInstance struct {
 	managedInstance
-	Connected bool `doc:"a heartbeat within the last two minutes"`
-	Tags      list[tag]
+	Connected       bool   `doc:"a heartbeat within the last two minutes"`
+	AgentKind       string `doc:"native (waybill-agent) or official (aliyun_assist_client); not in the ECS API"`
+	ChannelStatus   string `doc:"open, lost (heartbeats come, but nothing can be told to the agent) or closed; not in the ECS API"`
+	NextChannelTime string `doc:"when an agent that has lost its channel opens it again; may be empty; not in the ECS API"`
+	Tags            list[tag]
+}
+
+// channelStatus says whether an agent can be told anything.
+func channelStatus(p waybill.Presence) string {
+	switch p {
+	case waybill.Online:
+		return "open"
+	case waybill.NoChannel:
+		return "lost"
+	}
+	return "closed"
+}
+
+// nextChannel is when the agent of an instance opens its channel again.
+func nextChannel(i *waybill.Instance) string {
+	if i.Presence != waybill.NoChannel {
+		return ""
+	}
+	return stamp(i.NextDial)
 }
 
 // managedInstance is what every operation on instances answers.
@@ -139,6 +161,9 @@ func (c *call) describeManagedInstances(
 			return describedInstance{
 				managedInstance: managedInstanceOf(i),
 				Connected:       i.Connected(now),
+				AgentKind:       string(i.Agent),
+				ChannelStatus:   channelStatus(i.Presence),
+				NextChannelTime: nextChannel(&i),
 				Tags:            collect(i.Tags, tagOf),
 			}
 		}),

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 )
 
 // claimsUpdate is where a NATS cluster with its own account resolver takes new claims (nats-server, accounts.go).
@@ -22,6 +23,9 @@ const claimsUpdate = "$SYS.REQ.CLAIMS.UPDATE"
 // able to replace claims (its resolver of type full or cache); otherwise Revoke fails, and the tokens work until they
 // expire.
 func (b *Bus) Revoke(publicKey string, at time.Time) error {
+	if !nkeys.IsValidPublicUserKey(publicKey) {
+		return nil // the key of an agent that never comes to the bus itself
+	}
 	b.revokeMu.Lock()
 	defer b.revokeMu.Unlock()
 	if at.After(b.revoked[publicKey]) {

@@ -86,6 +86,9 @@ type Instance struct {
 	OSVersion     string               `json:"OsVersion"`
 	AgentVersion  string               `json:"AgentVersion"`
 	Connected     bool                 `json:"Connected"`
+	AgentKind     waybill.AgentKind    `json:"AgentKind"`
+	Channel       string               `json:"ChannelStatus"`   // open, lost or closed
+	NextChannel   string               `json:"NextChannelTime"` // when a lost channel is opened again; may be empty
 	Registered    string               `json:"RegistrationTime"`
 	Deliveries    int64                `json:"InvocationCount"`
 	LastDelivery  string               `json:"LastInvokedTime"`

@@ -285,6 +285,7 @@ func TestVerdictAtTheDeadline(t *testing.T) {
 		{"stopped meanwhile", bye(waybill.Stopped), waybill.CauseAgentStopped},
 		{"shut down meanwhile", bye(waybill.ShutDown), waybill.CauseShutDown},
 		{"upgrading", bye(waybill.Upgrading), waybill.CauseUpgrading},
+		{"without a channel", bye(waybill.NoChannel), waybill.CauseAgentSilent},
 		{"account disabled", func(f *fixture, _ waybill.InstanceID) {
 			if err := f.store.SetAccountDisabled(f.t.Context(), f.who.Account, true); err != nil {
 				f.t.Fatal(err)
@@ -307,6 +308,48 @@ func TestVerdictAtTheDeadline(t *testing.T) {
 				t.Errorf("counted %v times", n)
 			}
 		})
+	}
+}
+
+// TestWithoutAChannel sends to an agent that cannot be told: while its heartbeats come it may fetch in time, after two
+// minutes without one it is as good as stopped.
+func TestWithoutAChannel(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	i := f.enrol()
+	bye(waybill.NoChannel)(f, i)
+	f.advance(waybill.SilentAfter + time.Second)
+	dial := f.clock().Add(time.Minute).Truncate(time.Second)
+	f.Pulse(i, dial)
+	f.writeBeats(t.Context())
+	if got := f.target(f.send(request(i))); got.Status != waybill.Pending {
+		t.Errorf("a moment after a heartbeat: %s, %s", got.Status, got.Detail)
+	}
+	if l, err := f.Instances(t.Context(), f.who, waybill.InstanceFilter{Region: region, IDs: []waybill.InstanceID{i}}, Page{Size: 1}); err != nil ||
+		len(l.Items) != 1 || !l.Items[0].NextDial.Equal(dial) || !l.Items[0].Connected(f.clock()) {
+		t.Errorf("instance %+v, %v", l.Items, err)
+	}
+	f.advance(waybill.SilentAfter + time.Second)
+	got := f.target(f.send(request(i)))
+	if got.Status != waybill.Aborted || got.Cause != waybill.CauseAgentStopped || !strings.Contains(got.Detail, "systemctl start") {
+		t.Errorf("two minutes later: %s %s, %s", got.Status, got.Cause, got.Detail)
+	}
+}
+
+// TestStartedTellsTheFirstTime hands deliveries out twice.
+func TestStartedTellsTheFirstTime(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	i, other := f.enrol(), f.enrol()
+	a, b, foreign := f.send(request(i)), f.send(request(i)), f.send(request(other))
+	for round, want := range [][]bool{{true}, {false, true, false}} {
+		first, err := f.Started(t.Context(), i, []waybill.DeliveryID{a, b, foreign}[:len(want)])
+		if err != nil || !slices.Equal(first, want) {
+			t.Errorf("round %d: %v, %v; want %v", round, first, err, want)
+		}
+	}
+	if got := f.target(foreign); got.Status != waybill.Pending {
+		t.Errorf("another instance's: %s", got.Status)
 	}
 }
 

@@ -52,6 +52,22 @@ func (s *Service) Pull(ctx context.Context, id waybill.InstanceID, after waybill
 	return reply, nil
 }
 
+// PullOne returns a delivery that is open for an instance; ok is false if it is not open, or not for it.
+func (s *Service) PullOne(ctx context.Context, id waybill.InstanceID, delivery waybill.DeliveryID) (m wire.Deliver, ok bool, err error) {
+	open, err := s.store.OpenOne(ctx, id, delivery)
+	if errors.Is(err, store.ErrNotFound) {
+		return m, false, nil
+	}
+	if err != nil {
+		return m, false, fmt.Errorf("pull: %w", err)
+	}
+	if gone, err := s.accountGone(ctx, open.Account); err != nil || gone {
+		return m, false, err
+	}
+	m, err = s.message(&open)
+	return m, err == nil, err
+}
+
 // dispatch sends a delivery again to instances that may have missed it.
 func (s *Service) dispatch(ctx context.Context, id waybill.DeliveryID, instances []waybill.InstanceID) error {
 	d, err := s.store.Dispatch(ctx, id)

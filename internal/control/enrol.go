@@ -3,6 +3,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/identity"
 	"github.com/openwaybill/waybill/internal/store"
+	"github.com/openwaybill/waybill/internal/wire"
 )
 
 // NewActivation is an activation with its code, which is known at no other time.
@@ -121,6 +123,12 @@ func (s *Service) instance(ctx context.Context, who waybill.Principal, region st
 	return list.Items[0], nil
 }
 
+// AnyInstance returns an instance in any state, without tags and counts.
+func (s *Service) AnyInstance(ctx context.Context, id waybill.InstanceID) (waybill.Instance, error) {
+	i, err := s.store.Instance(ctx, id)
+	return i, instanceError(err, id)
+}
+
 func instanceError(err error, id waybill.InstanceID) error {
 	if errors.Is(err, store.ErrNotFound) {
 		return waybill.Errorf(waybill.InstanceNotFound, "no instance %s", id)
@@ -181,6 +189,9 @@ func (s *Service) leave(ctx context.Context, st *store.Store, i waybill.Instance
 	if revoked != nil {
 		revoked = fmt.Errorf("revoke %s: %w", i.ID, revoked)
 	}
+	if err := s.bus.Publish(wire.ToAgent(string(i.ID), wire.OpReleased), nil); err != nil {
+		s.log.Warn("publish release", "instance_id", i.ID, "err", err) // it is refused whatever it asks
+	}
 	return errors.Join(revoked, s.endOpen(ctx, cause, detail, func() ([]store.Target, error) {
 		return s.store.OpenTargets(ctx, i.ID, sweepBatch)
 	}))
@@ -190,8 +201,10 @@ func (s *Service) leave(ctx context.Context, st *store.Store, i waybill.Instance
 type EnrollRequest struct {
 	Activation waybill.ActivationID
 	Code       string
-	PublicKey  string // the agent's nkey; the caller has checked that the machine holds it
-	Name       string // empty: the activation's prefix and a number, or the host name
+	Agent      waybill.AgentKind // empty: NativeAgent
+	PublicKey  string            // see waybill.Instance; the caller has checked that the machine holds it, where it can
+	AgentKey   []byte            // likewise
+	Name       string            // empty: the activation's prefix and a number, or the host name
 	Tags       []waybill.Tag
 	Facts      waybill.Facts
 	From       netip.Addr
@@ -233,6 +246,7 @@ func (s *Service) Enroll(ctx context.Context, req EnrollRequest) (waybill.Instan
 	}
 	i := waybill.Instance{
 		ID: identity.NewInstanceID(identity.RegionMark(a.Region)), Account: a.Account, Region: a.Region, Activation: a.ID,
+		Agent: cmp.Or(req.Agent, waybill.NativeAgent), AgentKey: req.AgentKey,
 		State: waybill.Registered, Facts: req.Facts, InternetIP: req.From.Unmap().String(), PublicKey: req.PublicKey,
 		ResourceGroup: a.ResourceGroup, Tags: tags, Registered: s.now(), Presence: waybill.NeverSeen,
 	}
@@ -256,7 +270,7 @@ func (s *Service) Enroll(ctx context.Context, req EnrollRequest) (waybill.Instan
 // enrolled answers a machine whose key has enrolled before.
 func (s *Service) enrolled(ctx context.Context, act *waybill.Act, i waybill.Instance, a *waybill.Activation) (waybill.Instance, error) {
 	if i.State != waybill.Registered || i.Activation != a.ID {
-		return waybill.Instance{}, waybill.Errorf(waybill.EnrolRefused, "the key of this machine belongs to instance %s already; enrol with: waybill-agent enroll --force", i.ID)
+		return waybill.Instance{}, waybill.Errorf(waybill.EnrolRefused, "the key of this machine belongs to instance %s already; remove the identity that is on it, or enrol with: waybill-agent enroll --force", i.ID)
 	}
 	act.Subject = string(i.ID)
 	if err := s.store.Record(ctx, act, waybill.AuditRepeated); err != nil {

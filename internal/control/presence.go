@@ -7,6 +7,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,9 +28,10 @@ const beatGather = time.Second
 
 // beats holds the last heartbeat of each instance until it is written, so that it never grows beyond the fleet.
 type beats struct {
-	mu   sync.Mutex
-	m    map[waybill.InstanceID]beat
-	came chan struct{} // holds one token while some wait
+	mu     sync.Mutex
+	m      map[waybill.InstanceID]beat
+	pulses map[waybill.InstanceID]store.Pulse
+	came   chan struct{} // holds one token while some wait
 }
 
 type beat struct {
@@ -45,18 +48,32 @@ func (b *beats) add(v beat) {
 	}
 	b.m[v.Instance] = v
 	b.mu.Unlock()
+	b.wake()
+}
+
+func (b *beats) addPulse(v store.Pulse) {
+	b.mu.Lock()
+	if b.pulses == nil {
+		b.pulses = map[waybill.InstanceID]store.Pulse{}
+	}
+	b.pulses[v.Instance] = v
+	b.mu.Unlock()
+	b.wake()
+}
+
+func (b *beats) wake() {
 	select {
 	case b.came <- struct{}{}:
 	default:
 	}
 }
 
-func (b *beats) take() map[waybill.InstanceID]beat {
+func (b *beats) take() (map[waybill.InstanceID]beat, []store.Pulse) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	m := b.m
-	b.m = nil
-	return m
+	m, pulses := b.m, slices.Collect(maps.Values(b.pulses))
+	b.m, b.pulses = nil, nil
+	return m, pulses
 }
 
 // Hello records that an agent has connected. If another run of the same identity was online a moment ago, all who use
@@ -76,8 +93,7 @@ func (s *Service) Hello(ctx context.Context, id waybill.InstanceID, session stri
 		}
 	}
 	if facts.Capability < wire.MinCapability {
-		return s.endOpen(ctx, waybill.CauseAgentTooOld, fmt.Sprintf("the agent has capability %d, at least %d is needed; install a newer waybill-agent",
-			facts.Capability, wire.MinCapability), func() ([]store.Target, error) { return s.store.OpenTargets(ctx, id, sweepBatch) })
+		return s.endOpen(ctx, waybill.CauseAgentTooOld, tooOld(&facts), func() ([]store.Target, error) { return s.store.OpenTargets(ctx, id, sweepBatch) })
 	}
 	return nil
 }
@@ -86,6 +102,21 @@ func (s *Service) Hello(ctx context.Context, id waybill.InstanceID, session stri
 func (s *Service) Beat(_ context.Context, id waybill.InstanceID, session string, held []waybill.DeliveryID) error {
 	s.beats.add(beat{Sighting: store.Sighting{Instance: id, Session: session, Presence: waybill.Online, At: s.now()}, held: held})
 	return nil
+}
+
+// Pulse notes a heartbeat that came beside the channel of its agent, to be written soon. nextDial is when the agent
+// opens its channel next, should it have none.
+func (s *Service) Pulse(id waybill.InstanceID, nextDial time.Time) {
+	s.beats.addPulse(store.Pulse{Instance: id, At: s.now(), NextDial: nextDial})
+}
+
+// LoseChannels says that the channels of agents of that kind, whose sessions begin with prefix, are no more.
+func (s *Service) LoseChannels(ctx context.Context, kind waybill.AgentKind, prefix string) error {
+	n, err := s.store.LoseChannels(ctx, kind, prefix)
+	if n > 0 {
+		s.log.Info("agents without a channel until they dial", "count", n)
+	}
+	return err
 }
 
 // Bye records that an agent leaves, and as what. It returns once that is durable.
@@ -107,7 +138,10 @@ func (s *Service) runBeats(ctx context.Context) error {
 
 // writeBeats writes the heartbeats that wait, in one transaction, and repeats what their agents lack.
 func (s *Service) writeBeats(ctx context.Context) {
-	batch := s.beats.take()
+	batch, pulses := s.beats.take()
+	if err := s.store.Pulses(ctx, pulses); err != nil {
+		s.log.Warn("store pulses", "count", len(pulses), "err", err)
+	}
 	if len(batch) == 0 {
 		return
 	}

@@ -17,9 +17,10 @@ type Outcome struct {
 	Delivery waybill.DeliveryID
 	Cause    waybill.Cause // NoCause: success
 	Detail   string
-	Started  time.Time // server clock as the agent estimates it
-	Finished time.Time // likewise
-	SHA256   []byte    // of the bytes re-read from the final path; required for success
+	Started  time.Time      // server clock as the agent estimates it
+	Finished time.Time      // likewise
+	SHA256   []byte         // of the bytes re-read from the final path; required for success
+	From     waybill.Status // if set, the outcome counts only while the target has this status
 }
 
 // maxChanges bounds how many events share one transaction.
@@ -61,12 +62,21 @@ func (s *Service) Ack(_ context.Context, id waybill.InstanceID, delivery waybill
 	return err
 }
 
+// Started is Ack for several deliveries at once, and tells of each whether it is the first time.
+func (s *Service) Started(ctx context.Context, id waybill.InstanceID, deliveries []waybill.DeliveryID) (first []bool, err error) {
+	list := make([]store.Change, len(deliveries))
+	for i, d := range deliveries {
+		list[i] = store.Change{Delivery: d, Instance: id, Event: waybill.Event{To: waybill.Running, Started: s.now(), Reported: true}}
+	}
+	return s.store.Apply(ctx, list)
+}
+
 // Report records the outcome of a delivery on an instance, and returns once it is durable. A report that comes again,
 // too late, or for a delivery that the instance is no target of, changes nothing and is no error: the agent may forget it.
 func (s *Service) Report(_ context.Context, id waybill.InstanceID, o Outcome) error {
 	e := waybill.Event{
 		To: o.Cause.Status(), Cause: o.Cause, Detail: truncate(o.Detail), Started: o.Started, Finished: o.Finished,
-		Reported: true, SHA256: o.SHA256,
+		Reported: true, SHA256: o.SHA256, From: o.From,
 	}
 	_, err := s.apply(store.Change{Delivery: o.Delivery, Instance: id, Event: e})
 	return err

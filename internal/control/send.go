@@ -67,7 +67,7 @@ func (s *Service) send(ctx context.Context, act *waybill.Act, req SendRequest) (
 	for _, id := range unique(req.Instances) {
 		i, known := instances[id]
 		t := waybill.Target{Delivery: d.ID, Instance: id, Status: waybill.Pending}
-		if cause, detail := unreachable(i, known); cause != waybill.NoCause {
+		if cause, detail := unreachable(i, known, d.Created); cause != waybill.NoCause {
 			t.Status, t.Cause, t.Detail, t.Finished = cause.Status(), cause, detail, d.Created
 		} else if open = true; i.Presence == waybill.Online {
 			told = append(told, id)
@@ -180,7 +180,7 @@ func checkGroup(group string, instances map[waybill.InstanceID]waybill.Instance)
 
 // unreachable says why an instance cannot be reached by definition, whatever the deadline; NoCause if it may be. An
 // agent that is silent or upgrading may be back in time.
-func unreachable(i waybill.Instance, known bool) (waybill.Cause, string) {
+func unreachable(i waybill.Instance, known bool, now time.Time) (waybill.Cause, string) {
 	switch {
 	case !known:
 		return waybill.CauseUnknown, "no such instance in this account and region"
@@ -191,11 +191,19 @@ func unreachable(i waybill.Instance, known bool) (waybill.Cause, string) {
 	case i.Presence == waybill.ShutDown:
 		return waybill.CauseShutDown, fmt.Sprintf("%s shut down at %s", i.Name, clock(i.LastSeen))
 	case i.Presence == waybill.Stopped:
-		return waybill.CauseAgentStopped, fmt.Sprintf("the agent on %s was stopped at %s; start it with: systemctl start waybill-agent", i.Name, clock(i.LastSeen))
+		return waybill.CauseAgentStopped, fmt.Sprintf("the agent on %s was stopped at %s; start it with: systemctl start %s", i.Name, clock(i.LastSeen), i.Agent.Unit())
+	case i.Presence == waybill.NoChannel && now.Sub(i.LastSeen) > waybill.SilentAfter:
+		return waybill.CauseAgentStopped, fmt.Sprintf("the agent on %s has no channel, and its last heartbeat came at %s; start it with: systemctl start %s", i.Name, clock(i.LastSeen), i.Agent.Unit())
 	case i.Presence != waybill.NeverSeen && i.Facts.Capability < wire.MinCapability:
-		return waybill.CauseAgentTooOld, fmt.Sprintf("the agent on %s has capability %d, at least %d is needed; install a newer waybill-agent", i.Name, i.Facts.Capability, wire.MinCapability)
+		return waybill.CauseAgentTooOld, fmt.Sprintf("on %s: %s", i.Name, tooOld(&i.Facts))
 	}
 	return waybill.NoCause, ""
+}
+
+// tooOld says why an agent cannot be used.
+func tooOld(f *waybill.Facts) string {
+	return fmt.Sprintf("the agent, version %s, has capability %d, at least %d is needed; install a newer agent",
+		f.AgentVersion, f.Capability, wire.MinCapability)
 }
 
 func clock(t time.Time) string { return t.UTC().Format(time.RFC3339) }

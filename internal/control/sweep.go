@@ -132,16 +132,26 @@ func (o overdueTarget) verdict() (waybill.Cause, string) {
 	}
 	switch o.Presence {
 	case waybill.Stopped:
-		return waybill.CauseAgentStopped, fmt.Sprintf("the agent was stopped at %s; start it with: systemctl start waybill-agent", clock(o.LastSeen))
+		return waybill.CauseAgentStopped, fmt.Sprintf("the agent was stopped at %s; start it with: systemctl start %s", clock(o.LastSeen), o.Agent.Unit())
 	case waybill.ShutDown:
 		return waybill.CauseShutDown, fmt.Sprintf("the machine shut down at %s", clock(o.LastSeen))
 	case waybill.Upgrading:
 		return waybill.CauseUpgrading, fmt.Sprintf("the agent left at %s to be upgraded and has not come back", clock(o.LastSeen))
+	case waybill.NoChannel:
+		return waybill.CauseAgentSilent, fmt.Sprintf("the agent has no channel; its last heartbeat came at %s, and it dials next %s", clock(o.LastSeen), expected(o.NextDial))
 	case waybill.NeverSeen:
-		return waybill.CauseAgentSilent, "the agent has never connected; start it with: waybill-agent run"
+		return waybill.CauseAgentSilent, fmt.Sprintf("the agent has never connected; start it with: systemctl start %s", o.Agent.Unit())
 	default:
 		return waybill.CauseAgentSilent, fmt.Sprintf("never acknowledged; the agent was last heard of at %s", clock(o.LastSeen))
 	}
+}
+
+// expected writes when something is expected, which may be unknown.
+func expected(t time.Time) string {
+	if t.IsZero() {
+		return "at an unknown time"
+	}
+	return "at " + clock(t)
 }
 
 func (s *Service) ending(t store.Target, cause waybill.Cause, detail string) store.Change {

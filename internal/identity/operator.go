@@ -150,12 +150,13 @@ func (o *Operator) AgentJWT(id waybill.InstanceID, publicKey string, ttl time.Du
 }
 
 // ServerCredentials returns a token, and the seed of its key, with which a server connects to the bus: it publishes to
-// all agents and hears all of them. Each call makes a new key, which is meant to stay in memory.
+// all agents and hears all of them, and it hears what is published to those agents that are not on the bus but at a front
+// end of its own. Each call makes a new key, which is meant to stay in memory.
 func (o *Operator) ServerCredentials() (token, seed string, err error) {
 	return credentials(o.signer, func(c *jwt.UserClaims) {
 		c.IssuerAccount = o.Account()
 		c.Pub.Allow.Add(wire.AgentSubjects("*"))
-		c.Sub.Allow.Add(wire.ServerSubjects("*"))
+		c.Sub.Allow.Add(wire.ServerSubjects("*"), wire.AgentSubjects("*"))
 	})
 }
 

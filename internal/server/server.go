@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/openwaybill/waybill/internal/api"
+	"github.com/openwaybill/waybill/internal/assist"
 	"github.com/openwaybill/waybill/internal/attempts"
 	"github.com/openwaybill/waybill/internal/bus"
 	"github.com/openwaybill/waybill/internal/control"
@@ -61,6 +63,7 @@ type Config struct {
 	BootstrapID   string // the first access key; empty: made up
 	BootstrapKey  string
 	Control       control.Config
+	Assist        assist.Config // of official agents; Node and Attempts are set by Open
 	// Inherited listeners are used instead of binding their addresses, and belong to the server; nil: none.
 	Inherited *Inherited
 }
@@ -71,7 +74,7 @@ func DefaultConfig() Config {
 		Version: "dev",
 		Listen:  ":8480", AgentListen: ":8422", AdminListen: "127.0.0.1:8481",
 		TokenLife: gateway.DefaultTokenLife, DrainFor: 10 * time.Second, Control: control.DefaultConfig(),
-		AccountRate: 1000, ActionRate: 500, PerAddress: 8192, HeaderTimeout: 10 * time.Second,
+		Assist: assist.DefaultConfig(), AccountRate: 1000, ActionRate: 500, PerAddress: 8192, HeaderTimeout: 10 * time.Second,
 	}
 }
 
@@ -130,6 +133,7 @@ type Server struct {
 	bus       *bus.Bus
 	control   *control.Service
 	gateway   *gateway.Gateway
+	assist    *assist.Server
 	registry  *prometheus.Registry
 	fronts    []*front
 	log       *slog.Logger
@@ -234,6 +238,19 @@ func (s *Server) openTLS() (cfg *tls.Config, ca []byte, err error) {
 	return cfg, s.authority.PEM(), err
 }
 
+// nodeName names this server among those of a database, the same after a restart.
+func (s *Server) nodeName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	dir, err := filepath.Abs(s.cfg.DataDir)
+	if err != nil {
+		dir = s.cfg.DataDir
+	}
+	return host + ":" + dir
+}
+
 // localNames returns the names and addresses under which this machine may be reached.
 func localNames() []string {
 	names := []string{"localhost", "127.0.0.1", "::1"}
@@ -306,6 +323,9 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 		gw.AgentPort = a.Port
 	}
 	s.gateway = gateway.New(gw, s.control, s.bus, operator, s.registry, s.log)
+	official := s.cfg.Assist
+	official.Node, official.Attempts = s.nodeName(), guesses
+	s.assist = assist.New(official, s.control, s.bus, s.registry, s.log)
 
 	plain := http.NewServeMux()
 	plain.Handle("/", rpc)
@@ -316,12 +336,19 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 	for _, path := range []string{wire.PathEnroll, wire.PathRenew, wire.PathLeave} {
 		public.Handle(path, agents)
 	}
+	root := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, assist.Path) { // beside the mux, which cleans paths
+			s.assist.Handler().ServeHTTP(w, r)
+			return
+		}
+		public.ServeHTTP(w, r)
+	})
 	for _, f := range []struct {
 		name, address string
 		handler       http.Handler
 		tls           *tls.Config
 	}{
-		{"https", s.cfg.Listen, public, tlsConfig},
+		{"https", s.cfg.Listen, root, tlsConfig},
 		{"http", s.cfg.HTTPListen, plain, nil},
 		{"admin", s.cfg.AdminListen, telemetry.AdminHandler(s.registry, s.store.Ping, loopback(s.cfg.address("admin", s.cfg.AdminListen))), nil},
 	} {
@@ -357,6 +384,7 @@ func (s *Server) Run(ctx context.Context) error {
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.Go(func() error { return s.control.Run(ctx) })
 	eg.Go(func() error { return s.gateway.Run(ctx) })
+	eg.Go(func() error { return s.assist.Run(ctx) })
 	for _, f := range s.fronts {
 		s.log.Info("listening", "for", f.name, "address", f.listener.Addr().String())
 		eg.Go(func() error { return f.run(ctx, s.cfg.DrainFor) })
@@ -445,6 +473,11 @@ func (s *Server) Close() error {
 	}
 	s.fronts = nil
 	errs = append(errs, s.cfg.Inherited.close()) // those that no front had taken yet
+	// Last of what clients are connected to: the agents dial at once, and must find a server that listens, or a socket
+	// that a successor has.
+	if s.assist != nil {
+		s.assist.Close()
+	}
 	if s.bus != nil {
 		s.bus.Close()
 	}

@@ -220,3 +220,9 @@ func (s *Store) OpenFor(ctx context.Context, instance waybill.InstanceID, after 
 			SELECT t.delivery FROM targets t WHERE t.instance = ? AND t.finished = 0 AND t.delivery > ? ORDER BY t.delivery LIMIT ?)
 		ORDER BY d.id`, instance, after, limit)
 }
+
+// OpenOne returns a delivery if it is open for an instance, and ErrNotFound otherwise.
+func (s *Store) OpenOne(ctx context.Context, instance waybill.InstanceID, id waybill.DeliveryID) (Dispatch, error) {
+	return one(ctx, s.reads, scanDispatch, dispatchColumns+` WHERE d.id = ? AND EXISTS (
+		SELECT 1 FROM targets t WHERE t.delivery = d.id AND t.instance = ? AND t.finished = 0)`, id, instance)
+}

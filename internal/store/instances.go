@@ -14,17 +14,17 @@ import (
 
 const instanceColumns = `SELECT i.id, i.account, i.region, i.name, i.activation, i.state, i.hostname, i.machine_id, i.intranet_ip,
 	i.internet_ip, i.os_type, i.os_version, i.agent_version, i.capability, i.public_key, i.resource_group, i.registered,
-	i.presence, i.last_seen`
+	i.presence, i.last_seen, i.agent_kind, i.agent_key, i.next_dial`
 
 func instanceFields(i *waybill.Instance) (dest []any, done func()) {
-	var registered, seen int64
+	var registered, seen, dial int64
 	f := &i.Facts
 	dest = []any{
 		&i.ID, &i.Account, &i.Region, &i.Name, &i.Activation, &i.State, &f.Hostname, &f.MachineID, &f.IntranetIP,
 		&i.InternetIP, &f.OSType, &f.OSVersion, &f.AgentVersion, &f.Capability, &i.PublicKey, &i.ResourceGroup, &registered,
-		&i.Presence, &seen,
+		&i.Presence, &seen, &i.Agent, &i.AgentKey, &dial,
 	}
-	return dest, func() { i.Registered, i.LastSeen = instant(registered), instant(seen) }
+	return dest, func() { i.Registered, i.LastSeen, i.NextDial = instant(registered), instant(seen), instant(dial) }
 }
 
 func scanInstance(r *sql.Rows) (i waybill.Instance, err error) {
@@ -73,10 +73,11 @@ func (s *Store) Enrol(
 		i.Name = name(count - 1)
 		f := i.Facts
 		if _, err := t.exec(ctx, `INSERT INTO instances (id, account, region, name, activation, state, hostname, machine_id, intranet_ip,
-				internet_ip, os_type, os_version, agent_version, capability, public_key, resource_group, registered, presence)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+				internet_ip, os_type, os_version, agent_version, capability, public_key, resource_group, registered, presence, agent_kind, agent_key)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			i.ID, i.Account, i.Region, i.Name, i.Activation, i.State, f.Hostname, f.MachineID, f.IntranetIP,
-			i.InternetIP, f.OSType, f.OSVersion, f.AgentVersion, f.Capability, i.PublicKey, i.ResourceGroup, millis(i.Registered), i.Presence); err != nil {
+			i.InternetIP, f.OSType, f.OSVersion, f.AgentVersion, f.Capability, i.PublicKey, i.ResourceGroup, millis(i.Registered), i.Presence,
+			i.Agent, i.AgentKey); err != nil {
 			return err
 		}
 		enrolled = i
@@ -133,11 +134,11 @@ func (s *Store) Instances(ctx context.Context, account waybill.AccountID, f wayb
 		w.add("lower(i.os_type) = lower(?)", f.OSType)
 	}
 	if f.Connected != nil {
-		cond := "(i.state = ? AND i.presence = ? AND i.last_seen >= ?)"
+		cond := "(i.state = ? AND i.presence IN (?, ?) AND i.last_seen >= ?)"
 		if !*f.Connected {
 			cond = "NOT " + cond
 		}
-		w.add(cond, waybill.Registered, waybill.Online, millis(s.now().Add(-waybill.SilentAfter)))
+		w.add(cond, waybill.Registered, waybill.Online, waybill.NoChannel, millis(s.now().Add(-waybill.SilentAfter)))
 	}
 	w.tags(s.dialect, waybill.InstanceResource, "i.id", account, f.Tags)
 	var err error
@@ -259,6 +260,44 @@ func (s *Store) Greet(ctx context.Context, id waybill.InstanceID, session string
 		return err
 	})
 	return before, err
+}
+
+// Pulse is a heartbeat that comes beside the channel of its agent, and not through it.
+type Pulse struct {
+	Instance waybill.InstanceID
+	At       time.Time
+	NextDial time.Time // when the agent opens its channel next, if it has none now
+}
+
+// Pulses records pulses in one transaction. An instance that nothing was known of, or that was away, is there again,
+// without a channel.
+func (s *Store) Pulses(ctx context.Context, list []Pulse) error {
+	if len(list) == 0 {
+		return nil
+	}
+	rows := make([][3]any, len(list))
+	for i, v := range list {
+		rows[i] = [3]any{v.Instance, millis(v.At), millis(v.NextDial)}
+	}
+	return s.write(ctx, func(t *tx) error {
+		_, err := t.exec(ctx, `UPDATE instances SET last_seen = CASE WHEN last_seen < r.at THEN r.at ELSE last_seen END, next_dial = r.dial,
+				presence = CASE WHEN presence IN (?, ?, ?) THEN ? ELSE presence END
+			FROM (SELECT value->>0 AS id, CAST(value->>1 AS BIGINT) AS at, CAST(value->>2 AS BIGINT) AS dial FROM `+s.dialect.rows+`) r
+			WHERE instances.id = r.id AND instances.state = ?`,
+			waybill.NeverSeen, waybill.Stopped, waybill.ShutDown, waybill.NoChannel, jsonRows(rows), waybill.Registered)
+		return err
+	})
+}
+
+// LoseChannels marks the instances as without a channel whose session begins with prefix and is said to be online: the
+// server that kept their channels has started anew.
+func (s *Store) LoseChannels(ctx context.Context, kind waybill.AgentKind, prefix string) (lost int64, err error) {
+	err = s.write(ctx, func(t *tx) error {
+		lost, err = t.exec(ctx, `UPDATE instances SET presence = ? WHERE agent_kind = ? AND presence IN (?, ?) AND substr(session, 1, ?) = ?`,
+			waybill.NoChannel, kind, waybill.Online, waybill.Upgrading, len(prefix), prefix)
+		return err
+	})
+	return lost, err
 }
 
 // Seen is what the last message of an agent told.

@@ -866,3 +866,119 @@ func TestANewerDatabaseIsRefused(t *testing.T) {
 		t.Errorf("opened: %v", err)
 	}
 }
+
+// TestAuthorizationSearchesByKey matters because every request of a user waits for these two: by account alone they would
+// go through all that the account has.
+func TestAuthorizationSearchesByKey(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	for query, want := range map[string][]string{
+		effectivePolicies:  {"(account=? AND entity_kind=? AND entity=?)", "(account=? AND user_name=?)", "(account=? AND entity_kind=? AND entity=?)"},
+		f.dialect.tagsOf(): {"(kind=? AND resource=?)"},
+	} {
+		plan, err := all(t.Context(), f.reads, func(r *sql.Rows) (s string, err error) {
+			var a, b, c int
+			return s, r.Scan(&a, &b, &c, &s)
+		}, "EXPLAIN QUERY PLAN "+strings.ReplaceAll(query, "?", "'[]'"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps := strings.Join(plan, "\n")
+		for _, w := range want {
+			if !strings.Contains(steps, w) {
+				t.Errorf("no search by %s:\n%s", w, steps)
+			}
+		}
+		if strings.Contains(steps, "(account=?)") {
+			t.Errorf("a search by the account alone:\n%s", steps)
+		}
+	}
+}
+
+func TestPulses(t *testing.T) {
+	t.Parallel()
+	for before, want := range map[waybill.Presence]waybill.Presence{
+		waybill.NeverSeen: waybill.NoChannel, waybill.Stopped: waybill.NoChannel, waybill.ShutDown: waybill.NoChannel,
+		waybill.NoChannel: waybill.NoChannel, waybill.Online: waybill.Online, waybill.Upgrading: waybill.Upgrading,
+	} {
+		t.Run(string(before), func(t *testing.T) {
+			t.Parallel()
+			f := open(t)
+			f.enrol("m0")
+			f.enrol("m1")
+			if before != waybill.NeverSeen {
+				if _, err := f.Greet(t.Context(), "m0", "s", waybill.Facts{}); err != nil {
+					t.Fatal(err)
+				}
+				if err := f.Sight(t.Context(), []Sighting{{"m0", "s", before, epoch}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := f.LeaveFleet(t.Context(), "m1", waybill.Deregistered); err != nil {
+				t.Fatal(err)
+			}
+			at, dial := epoch.Add(time.Minute), epoch.Add(time.Hour)
+			if err := f.Pulses(t.Context(), []Pulse{{"m0", at, dial}, {"m1", at, dial}, {"none", at, dial}}); err != nil {
+				t.Fatal(err)
+			}
+			i, err := f.Instance(t.Context(), "m0")
+			if err != nil || i.Presence != want || !i.LastSeen.Equal(at) || !i.NextDial.Equal(dial) {
+				t.Errorf("%s, last seen %s, dials %s, %v", i.Presence, i.LastSeen, i.NextDial, err)
+			}
+			if gone, err := f.Instance(t.Context(), "m1"); err != nil || gone.Presence == waybill.NoChannel {
+				t.Errorf("one that has left: %s, %v", gone.Presence, err)
+			}
+			// One that is written late takes nothing back.
+			if err := f.Pulses(t.Context(), []Pulse{{"m0", epoch, dial}}); err != nil {
+				t.Fatal(err)
+			}
+			if i, err := f.Instance(t.Context(), "m0"); err != nil || !i.LastSeen.Equal(at) {
+				t.Errorf("last seen %s, %v", i.LastSeen, err)
+			}
+		})
+	}
+}
+
+func TestLoseChannels(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	for id, session := range map[string]string{"mine": "node:1", "other": "node2:1", "native": "node:2", "stopped": "node:3"} {
+		f.enrol(id)
+		if _, err := f.Greet(t.Context(), waybill.InstanceID(id), session, waybill.Facts{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.sql(`UPDATE instances SET agent_kind = ? WHERE id <> 'native'`, waybill.OfficialAgent)
+	if err := f.Sight(t.Context(), []Sighting{{"stopped", "node:3", waybill.Stopped, epoch}}); err != nil {
+		t.Fatal(err)
+	}
+	n, err := f.LoseChannels(t.Context(), waybill.OfficialAgent, "node:")
+	if err != nil || n != 1 {
+		t.Errorf("%d lost, %v", n, err)
+	}
+	for id, want := range map[waybill.InstanceID]waybill.Presence{
+		"mine": waybill.NoChannel, "other": waybill.Online, "native": waybill.Online, "stopped": waybill.Stopped,
+	} {
+		if i, err := f.Instance(t.Context(), id); err != nil || i.Presence != want {
+			t.Errorf("%s: %s, %v", id, i.Presence, err)
+		}
+	}
+}
+
+func TestOpenOne(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.enrol("m0")
+	f.enrol("m1")
+	d := f.delivery("f-1", 1)
+	if open, err := f.OpenOne(t.Context(), "m0", d); err != nil || open.ID != d || string(open.Data) != "content of f-1" {
+		t.Errorf("%+v, %v", open, err)
+	}
+	if _, err := f.OpenOne(t.Context(), "m1", d); !errors.Is(err, ErrNotFound) {
+		t.Errorf("of another instance: %v", err)
+	}
+	f.apply(ended(d, "m0", waybill.NoCause, epoch))
+	if _, err := f.OpenOne(t.Context(), "m0", d); !errors.Is(err, ErrNotFound) {
+		t.Errorf("after its end: %v", err)
+	}
+}

@@ -111,13 +111,16 @@ func (s *Store) Tags(ctx context.Context, account waybill.AccountID, f waybill.T
 func (s *Store) TagsOf(ctx context.Context, account waybill.AccountID, kind waybill.ResourceKind, ids []string) (map[string][]waybill.Tag, error) {
 	list, err := all(ctx, s.reads, func(r *sql.Rows) (v waybill.ResourceTag, err error) {
 		return v, r.Scan(&v.ID, &v.Key, &v.Value)
-	}, `SELECT resource, key, value FROM tags WHERE +account = ? AND kind = ? AND resource IN (SELECT value->>0 FROM `+s.dialect.rows+`)`,
-		account, kind, jsonRows(column(ids)))
+	}, s.dialect.tagsOf(), account, kind, jsonRows(column(ids)))
 	m := make(map[string][]waybill.Tag, len(ids))
 	for _, v := range list {
 		m[v.ID] = append(m[v.ID], v.Tag)
 	}
 	return m, err
+}
+
+func (d dialect) tagsOf() string {
+	return `SELECT resource, key, value FROM tags WHERE +account = ? AND kind = ? AND resource IN (SELECT value->>0 FROM ` + d.rows + `)`
 }
 
 // tagsOf returns the tags of many things at once, by their IDs, keys in order.

@@ -189,21 +189,23 @@ func (s *Store) updateCounts(ctx context.Context, t *tx, differences map[waybill
 // Overdue is an open target that is to end, with what tells why.
 type Overdue struct {
 	Target
+	Agent           waybill.AgentKind
 	Presence        waybill.Presence
 	State           waybill.InstanceState
 	LastSeen        time.Time
+	NextDial        time.Time
 	AccountDisabled bool
 }
 
-const overdueColumns = targetColumns + `, i.presence, i.state, i.last_seen, a.disabled
+const overdueColumns = targetColumns + `, i.agent_kind, i.presence, i.state, i.last_seen, i.next_dial, a.disabled
 	FROM targets t JOIN instances i ON i.id = t.instance JOIN accounts a ON a.id = i.account`
 
 func scanOverdue(r *sql.Rows) (o Overdue, err error) {
-	var seen int64
+	var seen, dial int64
 	dest, done := targetFields(&o.Target)
-	if err = r.Scan(append(dest, &o.Presence, &o.State, &seen, &o.AccountDisabled)...); err == nil {
+	if err = r.Scan(append(dest, &o.Agent, &o.Presence, &o.State, &seen, &dial, &o.AccountDisabled)...); err == nil {
 		done()
-		o.LastSeen = instant(seen)
+		o.LastSeen, o.NextDial = instant(seen), instant(dial)
 	}
 	return o, err
 }

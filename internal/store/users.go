@@ -328,9 +328,10 @@ func (s *Store) AttachmentsTo(ctx context.Context, account waybill.AccountID, p 
 // EffectivePolicies returns what is attached to a user and to its groups, as AttachmentsOf does, the user's own first. It
 // is one search for each, because every request of a user waits for it.
 func (s *Store) EffectivePolicies(ctx context.Context, account waybill.AccountID, user string) ([]waybill.Attachment, error) {
-	return all(ctx, s.reads, scanAttachment, `SELECT * FROM (`+attachmentColumns+` WHERE t.account = ? AND t.entity_kind = 'user' AND t.entity = ?
-			ORDER BY t.policy_type, t.policy)
-		UNION ALL SELECT * FROM (`+attachmentColumns+` JOIN group_members m ON m.account = t.account AND m.grp = t.entity
-			WHERE t.account = ? AND t.entity_kind = 'group' AND m.user_name = ? ORDER BY t.entity, t.policy_type, t.policy)`,
-		account, user, account, user)
+	return all(ctx, s.reads, scanAttachment, effectivePolicies, account, user, account, account, user)
 }
+
+const effectivePolicies = `SELECT * FROM (` + attachmentColumns + ` WHERE t.account = ? AND t.entity_kind = 'user' AND t.entity = ?
+		ORDER BY t.policy_type, t.policy)
+	UNION ALL SELECT * FROM (` + attachmentColumns + ` WHERE t.account = ? AND t.entity_kind = 'group'
+		AND t.entity IN (SELECT grp FROM group_members WHERE account = ? AND user_name = ?) ORDER BY t.entity, t.policy_type, t.policy)`

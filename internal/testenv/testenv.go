@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,8 +35,9 @@ type Server struct {
 	t      testing.TB
 	cfg    server.Config
 	stop   func()
-	Dir    string // its data directory
-	CA     []byte // PEM
+	ahead  *atomic.Int64 // how far its clock is set forward, in nanoseconds
+	Dir    string        // its data directory
+	CA     []byte        // PEM
 	Key    server.Credentials
 	Client *client.Client // calls it over HTTPS with the first key
 }
@@ -47,10 +49,12 @@ func Start(t testing.TB, change ...func(*server.Config)) *Server {
 	cfg.DataDir = filepath.Join(t.TempDir(), "server")
 	cfg.Listen, cfg.HTTPListen, cfg.AgentListen, cfg.AdminListen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Control.Grace = 200 * time.Millisecond
+	ahead := new(atomic.Int64)
+	cfg.Control.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	for _, c := range change {
 		c(&cfg)
 	}
-	s := &Server{t: t, cfg: cfg, Dir: cfg.DataDir}
+	s := &Server{t: t, cfg: cfg, ahead: ahead, Dir: cfg.DataDir}
 	s.open()
 	t.Cleanup(func() { s.Stop() })
 	s.Key = *s.First()
@@ -77,6 +81,9 @@ func (s *Server) open() {
 	s.Server = srv
 	s.stop = run(s.t, "server", srv.Run, srv.Close)
 }
+
+// Later sets the server's clock forward. What it is waiting for by itself it goes on waiting for.
+func (s *Server) Later(d time.Duration) { s.ahead.Add(int64(d)) }
 
 // Stop stops the server. It is safe to call twice.
 func (s *Server) Stop() { s.stop() }

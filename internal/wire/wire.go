@@ -48,6 +48,9 @@ const (
 const (
 	OpDeliver = "deliver"
 	OpProbe   = "probe"
+	// OpReleased says that the instance has left the fleet. Agents on the bus are cut off at the same time; it is for whoever
+	// keeps the connections of other agents.
+	OpReleased = "released"
 )
 
 const (
