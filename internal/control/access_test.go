@@ -516,3 +516,24 @@ func TestPoliciesListing(t *testing.T) {
 		}
 	}
 }
+
+// TestFewReadTrailsAtOnce matters because a trail may have millions of records, and the database few connections.
+func TestFewReadTrailsAtOnce(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	if err := f.trails.Acquire(t.Context(), maxTrails); err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := f.AuditRecords(gone, f.who, waybill.AuditFilter{}, Page{Size: 1}); !errors.Is(err, context.Canceled) {
+		t.Errorf("a listing beside %d others: %v", maxTrails, err)
+	}
+	if _, err := f.VerifyAudit(gone, f.who); !errors.Is(err, context.Canceled) {
+		t.Errorf("a check beside %d others: %v", maxTrails, err)
+	}
+	f.trails.Release(maxTrails)
+	if _, err := f.VerifyAudit(t.Context(), f.who); err != nil {
+		t.Error(err)
+	}
+}

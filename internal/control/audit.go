@@ -4,6 +4,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/openwaybill/waybill"
@@ -18,13 +19,25 @@ func (s *Service) Record(ctx context.Context, act *waybill.Act, result string) e
 	return s.store.Record(ctx, act, result)
 }
 
+// maxTrails bounds how many audit trails are read at once, of which each may have millions of records: what else reads
+// the database does not wait for them.
+const maxTrails = 2
+
 // AuditRecords returns a page of the caller's audit records. Listing.Total is not counted.
 func (s *Service) AuditRecords(ctx context.Context, who waybill.Principal, f waybill.AuditFilter, p Page) (Listing[waybill.AuditRecord], error) {
+	if err := s.trails.Acquire(ctx, 1); err != nil {
+		return Listing[waybill.AuditRecord]{}, fmt.Errorf("list audit records: %w", err)
+	}
+	defer s.trails.Release(1)
 	return s.store.AuditRecords(ctx, who.Account, f, p)
 }
 
 // VerifyAudit checks the caller's whole audit trail.
 func (s *Service) VerifyAudit(ctx context.Context, who waybill.Principal) (waybill.AuditVerdict, error) {
+	if err := s.trails.Acquire(ctx, 1); err != nil {
+		return waybill.AuditVerdict{}, fmt.Errorf("verify the audit trail: %w", err)
+	}
+	defer s.trails.Release(1)
 	return s.store.VerifyAudit(ctx, who.Account)
 }
 

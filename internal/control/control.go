@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/batch"
@@ -125,7 +126,8 @@ type Service struct {
 	deadline  alarm // the next deadline of an open target
 	repeats   repeats
 	probes    probes
-	used      sync.Map // access key ID -> time of the last note of its use
+	trails    *semaphore.Weighted // who may read audit trails now
+	used      sync.Map            // access key ID -> time of the last note of its use
 	ended     *prometheus.CounterVec
 	accepted  prometheus.Counter
 }
@@ -140,6 +142,7 @@ func New(ctx context.Context, cfg Config, st *store.Store, b *bus.Bus, sealer *i
 	}
 	s := &Service{
 		cfg: cfg, now: func() time.Time { return cfg.Now().UTC() }, store: st, bus: b, sealer: sealer, log: log,
+		trails: semaphore.NewWeighted(maxTrails),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "waybill_targets_ended_total", Help: "Targets that reached a final status, by status and cause.",
 		}, []string{"status", "cause"}),
