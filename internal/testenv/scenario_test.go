@@ -42,15 +42,45 @@ func of(t client.Target) outcome {
 	return outcome{string(t.Status), t.ErrorCode, t.ErrorInfo}
 }
 
-// TestEveryErrorCodeByItsRealCause brings about each row of docs/state-machine.md, and compares what the API answers, letter for
-// letter, with that table.
+// scenario brings about one row of docs/state-machine.md: it sends a delivery, and returns the machine that is to end so.
+type scenario struct {
+	name string
+	want outcome
+	run  func(t *testing.T, s *testenv.Server) (waybill.DeliveryID, waybill.InstanceID)
+}
+
+// try runs scenarios, each with a server of its own, and compares what the API answers, letter for letter.
+func try(t *testing.T, list []scenario) {
+	t.Helper()
+	for _, tc := range list {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			s := testenv.Start(t, quick)
+			id, instance := tc.run(t, s)
+			for _, target := range s.Await(id).Targets.Items {
+				if target.Instance != instance {
+					continue
+				}
+				if diff := cmp.Diff(tc.want, of(target)); diff != "" {
+					t.Errorf("%s\ndetail: %s", diff, target.Detail)
+				}
+				if target.Finished == "" || target.Updated == "" || target.Created == "" {
+					t.Errorf("final without its times: %+v", target)
+				}
+				if tc.want.ErrorCode != "" && target.Detail == "" {
+					t.Error("a failure without detail")
+				}
+				return
+			}
+			t.Errorf("%s is no target of %s", instance, id)
+		})
+	}
+}
+
+// TestEveryErrorCodeByItsRealCause brings about each row of docs/state-machine.md with our own agent.
 func TestEveryErrorCodeByItsRealCause(t *testing.T) {
 	t.Parallel()
-	for _, tc := range []struct {
-		name string
-		want outcome
-		run  func(t *testing.T, s *testenv.Server) (waybill.DeliveryID, waybill.InstanceID)
-	}{
+	try(t, []scenario{
 		{"success", outcome{"Success", "", ""}, success},
 		{"unknown instance among known ones", outcome{"Aborted", "InstanceNotExists", "the specified instance does not exists"}, unknownInstance},
 		{"deregistered before", outcome{"Aborted", "InstanceReleased", "the instance has released when create task"}, deregisteredBefore},
@@ -72,30 +102,7 @@ func TestEveryErrorCodeByItsRealCause(t *testing.T) {
 		{"no such group", outcome{"Invalid", "FileAuthorityInvalid", "Group not exists"}, noSuchGroup},
 		{"mode not applicable", outcome{"Invalid", "FileAuthorityInvalid", "Mode is invalid"}, modeNotApplicable},
 		{"agent broke", outcome{"Error", "FileCreateFail", "Unexpected error during creating"}, agentBroke},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			t.Parallel()
-			s := testenv.Start(t, quick)
-			id, instance := tc.run(t, s)
-			d := s.Await(id)
-			for _, target := range d.Targets.Items {
-				if target.Instance != instance {
-					continue
-				}
-				if diff := cmp.Diff(tc.want, of(target)); diff != "" {
-					t.Errorf("%s\ndetail: %s", diff, target.Detail)
-				}
-				if target.Finished == "" || target.Updated == "" || target.Created == "" {
-					t.Errorf("final without its times: %+v", target)
-				}
-				if tc.want.ErrorCode != "" && target.Detail == "" {
-					t.Error("a failure without detail")
-				}
-				return
-			}
-			t.Errorf("%s is no target of %s", instance, id)
-		})
-	}
+	})
 }
 
 func success(t *testing.T, s *testenv.Server) (waybill.DeliveryID, waybill.InstanceID) {
