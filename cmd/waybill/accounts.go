@@ -88,6 +88,9 @@ func (o *accountsOptions) use(ctx context.Context, fn func(*control.Operator) er
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+	if err := control.CheckSealer(ctx, s, sealer); err != nil {
+		return err
+	}
 	return fn(&control.Operator{Name: systemUser(), Store: s, Sealer: sealer})
 }
 

@@ -321,7 +321,7 @@ func exportAudit(ctx context.Context, e env, c *client.Client, filter waybill.Au
 func replaceFile(path string, write func(io.Writer) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
-		return err
+		return fmt.Errorf("write %s: %w", path, errors.Unwrap(err))
 	}
 	defer func() {
 		if err != nil {

@@ -214,11 +214,7 @@ func TestSocketActivation(t *testing.T) {
 	}
 	defer socket.Close()
 	s := newSuccession(t)
-	start := func() {
-		t.Helper()
-		s.start([]*os.File{socket}, "sh", "-c", `export LISTEN_FDS=1 LISTEN_FDNAMES=https LISTEN_PID=$$ SYSTEMD_EXEC_PID=$$; exec "$@"`, "sh",
-			s.program, "server", "--data-dir", s.data(), "--listen", l.Addr().String(), "--agent-listen", "127.0.0.1:0", "--admin-listen", "")
-	}
+	start := func() { s.startActivated(socket, l.Addr().String()) }
 	start()
 	s.mustAnswer()
 

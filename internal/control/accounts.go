@@ -36,6 +36,17 @@ func ServerSecret(ctx context.Context, st *store.Store, sealer *identity.Sealer,
 	return plain, nil
 }
 
+const tokenKeyName = "token-key"
+
+// CheckSealer returns an error unless the key file is that of the database: what is sealed with another one no server of
+// this database could open, and its audit trails would look as if somebody had altered them.
+func CheckSealer(ctx context.Context, st *store.Store, sealer *identity.Sealer) error {
+	_, err := ServerSecret(ctx, st, sealer, tokenKeyName, func() ([]byte, error) {
+		return nil, errors.New("no server has run on this database yet; start waybill server first")
+	})
+	return err
+}
+
 func newTokenKey() ([]byte, error) {
 	key := make([]byte, 32)
 	_, err := rand.Read(key)

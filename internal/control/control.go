@@ -156,7 +156,7 @@ func New(ctx context.Context, cfg Config, st *store.Store, b *bus.Bus, sealer *i
 	s.repeats.init()
 	reg.MustRegister(s.ended, s.accepted)
 	var err error
-	s.tokenKey, err = ServerSecret(ctx, st, sealer, "token-key", newTokenKey)
+	s.tokenKey, err = ServerSecret(ctx, st, sealer, tokenKeyName, newTokenKey)
 	return s, err
 }
 

@@ -168,16 +168,16 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err err
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
-	sealer, err := identity.OpenSealer(filepath.Join(cfg.DataDir, "seal.key"))
+	if cfg.Database == "" {
+		s.cfg.Database = "sqlite:" + filepath.Join(cfg.DataDir, "waybill.db")
+	}
+	sealer, err := s.openSealer()
 	if err != nil {
 		return nil, err
 	}
 	tlsConfig, ca, err := s.openTLS()
 	if err != nil {
 		return nil, err
-	}
-	if cfg.Database == "" {
-		s.cfg.Database = "sqlite:" + filepath.Join(cfg.DataDir, "waybill.db")
 	}
 	if s.store, err = store.Open(ctx, store.Config{
 		URL: s.cfg.Database, Now: cfg.Control.Now, AuditKey: control.AuditKey(sealer),
@@ -198,6 +198,21 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err err
 		return nil, err
 	}
 	return s, s.refreshCredentials()
+}
+
+// openSealer opens the key file, and makes one for a new database only: another one than it was sealed with is of no use.
+func (s *Server) openSealer() (*identity.Sealer, error) {
+	path := filepath.Join(s.cfg.DataDir, "seal.key")
+	if file, ok := strings.CutPrefix(s.cfg.Database, "sqlite:"); ok && exists(file) && !exists(path) {
+		return nil, fmt.Errorf("the key file %s of the database %s is missing: restore it from a backup, for what is sealed "+
+			"with it cannot be read without it; to begin anew, move the database away", path, file)
+	}
+	return identity.OpenSealer(path)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // lock takes the data directory. A successor first tells its predecessor to stop, and waits for that.

@@ -175,18 +175,28 @@ func TestOpenFailsCleanly(t *testing.T) {
 }
 
 // TestAnotherKeyFileIsRefused starts a server on a database whose secrets were sealed with a key that is gone.
+// TestAnotherKeyFileIsRefused also loses the key file. It is not made anew: that would make the loss look like a mistake in
+// the settings, and what operators write with the new one no server could read.
 func TestAnotherKeyFileIsRefused(t *testing.T) {
 	t.Parallel()
-	s := testenv.Start(t)
-	s.Stop()
-	if err := os.Remove(filepath.Join(s.Dir, "seal.key")); err != nil {
-		t.Fatal(err)
-	}
-	c := server.DefaultConfig()
-	c.DataDir, c.Listen, c.AgentListen, c.AdminListen = s.Dir, "127.0.0.1:0", "127.0.0.1:0", ""
-	_, err := server.Open(t.Context(), c, slog.New(slog.DiscardHandler))
-	if err == nil || !strings.Contains(err.Error(), "key file") {
-		t.Errorf("opened: %v", err)
+	for want, spoil := range map[string]func(path string) error{
+		"is the key file that of this database?": func(path string) error { return os.WriteFile(path, make([]byte, 32), 0o600) },
+		"restore it from a backup":               os.Remove,
+	} {
+		s := testenv.Start(t)
+		s.Stop()
+		path := filepath.Join(s.Dir, "seal.key")
+		if err := spoil(path); err != nil {
+			t.Fatal(err)
+		}
+		c := server.DefaultConfig()
+		c.DataDir, c.Listen, c.AgentListen, c.AdminListen = s.Dir, "127.0.0.1:0", "127.0.0.1:0", ""
+		if _, err := server.Open(t.Context(), c, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("opened, want %q: %v", want, err)
+		}
+		if b, err := os.ReadFile(path); err == nil && string(b) != string(make([]byte, 32)) {
+			t.Error("a key file was made")
+		}
 	}
 }
 
