@@ -27,7 +27,7 @@ import (
 )
 
 // The default suits a test of every day; make campaign runs it with 2,000.
-var officialAgents = flag.Int("official-agents", 40, "how many official agents stay connected across restarts")
+var officialAgents = flag.Int("official-agents", 20, "how many official agents stay connected across restarts")
 
 // officials registers machines with official agents and runs them until the test ends.
 func (s *succession) officials(n int) []*assisttest.Agent {
@@ -40,8 +40,6 @@ func (s *succession) officials(n int) []*assisttest.Agent {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	network := assisttest.NewNetwork(assisttest.NetworkConfig{Server: endpoint.Host, Roots: s.ca})
-	s.t.Cleanup(network.Close)
 	// The more agents, the nearer to their own pace: a fleet whose time runs fifty times as fast is fifty times as large.
 	times := assisttest.RealTimes().Scaled(min(1, 0.02*max(1, float64(n)/50)))
 	root := s.t.TempDir()
@@ -53,9 +51,12 @@ func (s *succession) officials(n int) []*assisttest.Agent {
 	})
 	agents := make([]*assisttest.Agent, n)
 	var a client.NewActivation
-	const each = 500 // of the machines that one activation may have
+	var network *assisttest.Network
+	const each = 50 // share an activation, and a way to the server
 	for i := range agents {
 		if i%each == 0 {
+			network = assisttest.NewNetwork(assisttest.NetworkConfig{Server: endpoint.Host, Roots: s.ca})
+			s.t.Cleanup(network.Close)
 			if a, err = s.client(true).CreateActivation(ctx, client.CreateActivationRequest{InstanceCount: each}); err != nil {
 				s.t.Fatal(err)
 			}

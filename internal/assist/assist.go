@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -93,6 +94,7 @@ type Server struct {
 	machines map[waybill.InstanceID]*machine // with a channel here, or something handed out
 	channels sync.WaitGroup
 	closing  chan struct{} // closed when channels are to end
+	spread   time.Duration // over which they end; set before
 	ready    chan struct{} // closed when channels of an earlier run are known to be gone
 
 	used requests
@@ -141,14 +143,27 @@ func (s *Server) Run(ctx context.Context) error {
 
 // Close ends all channels and waits for them. Call it when a successor listens, or just before the end: an agent whose
 // dial is refused is deaf for up to half an hour. It is safe to call twice.
+//
+// Every agent dials six seconds after the end of its channel, and gives up if the answer takes five. So the ends of many
+// channels are spread over some time, and with them the dials. The time must be shorter than the six seconds and what a
+// successor needs to start.
 func (s *Server) Close() {
 	s.mu.Lock()
 	if !s.isClosing() {
+		s.spread = min(time.Duration(len(s.machines))*spreadEach, maxSpread)
 		close(s.closing)
 	}
 	s.mu.Unlock()
 	s.channels.Wait()
 }
+
+const (
+	spreadEach = 2 * time.Millisecond // what a dial may take of a core: handshake, signature, hello
+	maxSpread  = 4 * time.Second
+)
+
+// turn returns after which time a channel is to end. Call it once s.closing is closed.
+func (s *Server) turn() time.Duration { return time.Duration(rand.Int64N(int64(s.spread) + 1)) }
 
 func (s *Server) isClosing() bool {
 	select {
@@ -251,8 +266,13 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, name string, err
 		s.answer(w, name, answer)
 		return
 	}
+	if r.Context().Err() != nil {
+		s.warnings.Log(s.log, "official agent hung up", "call", name, "instance_id", clip(r.Header.Get(headerInstance)))
+		s.answer(w, name, refusal{http.StatusServiceUnavailable, "too late"})
+		return
+	}
 	status := http.StatusInternalServerError
-	if waybill.CodeOf(err) == waybill.Unavailable || errors.Is(err, context.Canceled) {
+	if waybill.CodeOf(err) == waybill.Unavailable {
 		status = http.StatusServiceUnavailable
 	}
 	s.log.Error("call of an official agent failed", "call", name, "instance_id", clip(r.Header.Get(headerInstance)), "err", err)

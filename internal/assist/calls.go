@@ -167,6 +167,8 @@ func said(code int, why string) any {
 // deregisterCall takes a machine out of the fleet. One that is out already is told that it is: then it forgets its
 // identity.
 func (s *Server) deregisterCall(r *http.Request) (any, error) {
+	r, cancel := whole(r)
+	defer cancel()
 	i, err := s.signer(r)
 	if err != nil {
 		return nil, err

@@ -22,7 +22,7 @@ import (
 const (
 	maxMessage   = 4 << 10          // bytes of what an agent says: it repeats what it was told
 	writeTimeout = 10 * time.Second // of one message
-	byeTimeout   = 5 * time.Second  // of noting that a channel is gone
+	byeTimeout   = 15 * time.Second // of noting that a channel is gone, with all others at once
 )
 
 // channel is an open WebSocket. One goroutine writes, another reads, a third pings.
@@ -99,12 +99,12 @@ func (s *Server) hold(ctx context.Context, conn *websocket.Conn, id waybill.Inst
 		log.Error("look for what is open", "err", err) // what is missed here is repeated by heartbeats
 	}
 
-	ctx, cancel := context.WithCancel(ctx)
+	open, cancel := context.WithCancel(ctx) // what is told meanwhile is noted under ctx
 	defer cancel()
 	ends := make(chan error, 2)
-	go func() { ends <- s.listen(ctx, conn, m, c, f) }()
-	go func() { ends <- s.ping(ctx, conn) }()
-	err = s.tell(ctx, conn, m, c, ends)
+	go func() { ends <- s.listen(open, conn, m, c, f) }()
+	go func() { ends <- s.ping(open, conn) }()
+	err = s.tell(open, conn, m, c, ends)
 	cancel()
 	conn.CloseNow()
 	for range cap(ends) - 1 {
@@ -120,7 +120,8 @@ func (m *machine) open(c *channel) {
 	if m.channel != nil {
 		close(m.channel.gone)
 	}
-	m.channel, m.kicked, m.quiet, m.upgrading = c, time.Time{}, time.Time{}, false
+	m.channel, m.quiet, m.upgrading = c, time.Time{}, false
+	m.unkickLocked()
 	c.wake()
 }
 
@@ -195,11 +196,16 @@ func (s *Server) told(ctx context.Context, m *machine, f *waybill.Facts, subject
 func (s *Server) tell(ctx context.Context, conn *websocket.Conn, m *machine, c *channel, ends <-chan error) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	closing := s.closing
+	var turn <-chan time.Time // to close the channel, once it is to end
 	for {
 		select {
 		case err := <-ends:
 			return err
-		case <-s.closing:
+		case <-closing:
+			closing, turn = nil, time.After(s.turn())
+			continue
+		case <-turn:
 			_ = conn.Close(websocket.StatusGoingAway, "the server restarts")
 			<-ends
 			return errors.New("the server ends")
@@ -207,6 +213,9 @@ func (s *Server) tell(ctx context.Context, conn *websocket.Conn, m *machine, c *
 			return s.dismiss(ctx, conn, c, ends)
 		case <-c.woken:
 		case <-timer.C:
+		}
+		if closing == nil {
+			continue // nobody would answer its fetch in time
 		}
 		message, wait := m.next(s.service.Now(), &s.cfg)
 		if message != "" {

@@ -17,8 +17,9 @@ type machine struct {
 	mu      sync.Mutex
 	channel *channel // nil: none on this server
 	tasks   map[waybill.DeliveryID]*task
-	kicked  time.Time // the kick that no fetch has followed yet; zero: none
-	touched time.Time // when a call had it in its hands last
+	over    map[waybill.DeliveryID]time.Time // reported, and when
+	kicked  time.Time                        // the kick that no fetch has followed yet; zero: none
+	touched time.Time                        // when a call had it in its hands last
 
 	upgrading bool      // it has rejected the last message: it is busy replacing itself
 	quiet     time.Time // then not to be told anything before
@@ -27,6 +28,7 @@ type machine struct {
 // task is a delivery that is open for the machine.
 type task struct {
 	deadline time.Time
+	kicked   time.Time // for it, last; zero: never, or it is as if never
 	handed   time.Time // last; zero: never
 	fetch    string    // to which fetch
 	offers   int       // to different fetches
@@ -40,14 +42,14 @@ type task struct {
 func (t *task) offered() bool { return t.offers > 1 || t.before }
 
 func newMachine(id waybill.InstanceID) *machine {
-	return &machine{id: id, tasks: make(map[waybill.DeliveryID]*task)}
+	return &machine{id: id, tasks: make(map[waybill.DeliveryID]*task), over: make(map[waybill.DeliveryID]time.Time)}
 }
 
 // expect notes that a delivery is open, and wakes the channel if it is new.
 func (m *machine) expect(id waybill.DeliveryID, deadline time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.tasks[id] == nil {
+	if _, over := m.over[id]; m.tasks[id] == nil && !over {
 		m.tasks[id] = &task{deadline: deadline}
 		m.wakeLocked()
 	}
@@ -59,10 +61,14 @@ func (m *machine) wakeLocked() {
 	}
 }
 
-// ended notes that a delivery is open no more.
-func (m *machine) ended(id waybill.DeliveryID) {
+// ended notes that a delivery is open no more. What was handed out is remembered for a while: a fetch that looked into the
+// store before that, and gets here after it, must not be given it.
+func (m *machine) ended(id waybill.DeliveryID, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if t := m.tasks[id]; t != nil && !t.handed.IsZero() {
+		m.over[id] = now
+	}
 	delete(m.tasks, id)
 	m.wakeLocked()
 }
@@ -78,7 +84,7 @@ func (m *machine) held() []waybill.DeliveryID {
 	return ids
 }
 
-// inHands is longer than any call has a machine in its hands.
+// inHands is longer than any call has a machine, or what it has read of it, in its hands.
 const inHands = 5 * time.Minute
 
 func (m *machine) touch(now time.Time) {
@@ -92,7 +98,7 @@ func (m *machine) idle(now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.dropLocked(now)
-	return m.channel == nil && len(m.tasks) == 0 && now.Sub(m.touched) > inHands
+	return m.channel == nil && len(m.tasks) == 0 && len(m.over) == 0 && now.Sub(m.touched) > inHands
 }
 
 // dropLocked forgets what is past its deadline.
@@ -102,14 +108,34 @@ func (m *machine) dropLocked(now time.Time) {
 			delete(m.tasks, id)
 		}
 	}
+	for id, at := range m.over {
+		if now.Sub(at) > inHands {
+			delete(m.over, id)
+		}
+	}
 }
 
-// fetching notes that the agent has come for something: the kick has done its work.
+// fetching notes that the agent has come for something: the kick has done its work, and another may follow. Not at once
+// for what it was for, though, which may not have been handed out: an error would go round and round.
 func (m *machine) fetching() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.kicked = time.Time{}
 	m.wakeLocked()
+}
+
+// more notes that a fetch was not given all that there is, so that a kick for the rest follows at once.
+func (m *machine) more() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.unkickLocked()
+}
+
+func (m *machine) unkickLocked() {
+	m.kicked = time.Time{}
+	for _, t := range m.tasks {
+		t.kicked = time.Time{}
+	}
 }
 
 // restarted notes that the agent's process is a new one, which knows nothing of what an earlier one was given.
@@ -126,6 +152,9 @@ func (m *machine) restarted() {
 func (m *machine) claim(id waybill.DeliveryID, deadline time.Time, f fetch, now time.Time, patience time.Duration) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if _, over := m.over[id]; over {
+		return false
+	}
 	t := m.tasks[id]
 	if t == nil {
 		t = &task{deadline: deadline}
@@ -175,7 +204,7 @@ func (m *machine) damagedOnce(id waybill.DeliveryID) bool {
 	if t == nil || t.damaged {
 		return false
 	}
-	t.damaged, t.handed, t.fetch = true, time.Time{}, ""
+	t.damaged, t.handed, t.fetch, t.kicked = true, time.Time{}, "", time.Time{}
 	m.wakeLocked()
 	return true
 }
@@ -194,7 +223,8 @@ func (m *machine) hush(until time.Time) (first bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	first = !m.upgrading
-	m.upgrading, m.quiet, m.kicked = true, until, time.Time{}
+	m.upgrading, m.quiet = true, until
+	m.unkickLocked()
 	return first
 }
 
@@ -222,10 +252,12 @@ func (m *machine) next(now time.Time, cfg *Config) (message string, wait time.Du
 	}
 	for id, t := range m.tasks {
 		switch since := now.Sub(t.handed); {
-		case t.handed.IsZero(), since >= cfg.Again:
-			due = append(due, id)
-		default:
+		case !t.handed.IsZero() && since < cfg.Again:
 			sooner(cfg.Again - since)
+		case !t.kicked.IsZero() && now.Sub(t.kicked) < cfg.Patience:
+			sooner(cfg.Patience - now.Sub(t.kicked))
+		default:
+			due = append(due, id)
 		}
 	}
 	if left := m.quiet.Sub(now); m.upgrading && left > 0 {
@@ -244,6 +276,9 @@ func (m *machine) next(now time.Time, cfg *Config) (message string, wait time.Du
 		return "", soonest
 	}
 	m.kicked = now
+	for _, id := range due {
+		m.tasks[id].kicked = now
+	}
 	// Never less than three words that name a thing: "kick_vm file" would deafen the agent for ever.
 	if len(due) == 1 {
 		return "kick_vm file create " + string(due[0]), 0

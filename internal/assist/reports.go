@@ -49,7 +49,19 @@ func (s *Server) invalidCall(r *http.Request) (any, error) {
 	return s.report(r, func(q query) verdict { return refused(q["param"]) })
 }
 
+// reportTimeout bounds the work on a report.
+const reportTimeout = 30 * time.Second
+
+// whole returns r with a context that goes on when the agent hangs up, as it does after five seconds: what it has to say,
+// it says once, and all of that has arrived.
+func whole(r *http.Request) (_ *http.Request, cancel context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), reportTimeout)
+	return r.WithContext(ctx), cancel
+}
+
 func (s *Server) report(r *http.Request, read func(query) verdict) (any, error) {
+	r, cancel := whole(r)
+	defer cancel()
 	i, err := s.identify(r)
 	if err != nil {
 		return nil, err
@@ -150,29 +162,30 @@ func (s *Server) end(ctx context.Context, m *machine, id waybill.DeliveryID, o c
 	if err := s.service.Report(ctx, m.id, o); err != nil {
 		return fmt.Errorf("record outcome: %w", err)
 	}
-	m.ended(id)
+	m.ended(id, o.Finished)
 	return nil
 }
 
 // metricsCall takes telemetry, of which one event is a second source of results: reports of names with control
 // characters are never sent, those with blanks may be lost.
 func (s *Server) metricsCall(r *http.Request) (any, error) {
-	i, err := s.identify(r)
-	if err != nil {
-		return nil, err
-	}
 	delivery, v, err := readMetrics(r.Body)
+	r, cancel := whole(r)
+	defer cancel()
+	i, identityErr := s.identify(r)
+	if identityErr != nil {
+		return nil, identityErr
+	}
 	if err != nil || delivery == "" || v.damaged { // which is no end: it is handed out again
 		return ok200, err
 	}
+	wait := time.NewTimer(s.cfg.Fallback)
+	defer wait.Stop()
 	select { // the report itself may be on its way
-	case <-time.After(s.cfg.Fallback):
-	case <-r.Context().Done():
+	case <-wait.C:
 	case <-s.closing:
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), byeTimeout)
-	defer cancel()
-	return ok200, s.settle(ctx, i.ID, delivery, v)
+	return ok200, s.settle(r.Context(), i.ID, delivery, v)
 }
 
 // readMetrics returns the delivery that an event tells the failure of, and how it failed; no delivery for other events.

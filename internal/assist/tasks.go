@@ -56,8 +56,15 @@ type taskOutput struct {
 	SendStart bool `json:"sendStart"`
 }
 
-// maxList bounds the contents of one answer, as Base64, in bytes. The agent drops an answer that takes it longer than
-// eight seconds, and ends itself when large ones have swollen it.
+// entrySize is the most that a delivery takes in an answer, in bytes: the content as Base64, the words with each byte
+// escaped to six, and what is the same in all.
+func entrySize(d *wire.Deliver) int {
+	words := len(d.Delivery) + len(d.Name) + len(d.TargetDir) + len(d.Owner) + len(d.Group)
+	return base64.StdEncoding.EncodedLen(len(d.Content)) + 6*words + 512
+}
+
+// maxList bounds one answer in bytes, and the content of one file as Base64. The agent drops an answer that takes it longer
+// than eight seconds, and ends itself when large ones have swollen it.
 const maxList = 900 << 10
 
 // taskListCall answers a fetch: with the task that it names, or with all that is open.
@@ -101,9 +108,10 @@ func (s *Server) offer(ctx context.Context, m *machine, f *waybill.Facts, q quer
 			return true, s.end(ctx, m, id, control.Outcome{Cause: cause, Detail: why})
 		}
 		deadline := time.UnixMilli(d.Deadline)
-		n := base64.StdEncoding.EncodedLen(len(d.Content))
+		n := entrySize(&d)
 		if len(found) > 0 && size+n > maxList {
-			m.expect(id, deadline) // for the next kick
+			m.expect(id, deadline)
+			m.more()
 			return false, nil
 		}
 		if !m.claim(id, deadline, by, now, s.cfg.Patience) {
