@@ -33,6 +33,11 @@ bench: build ## measure, against floors measured in the same run
 fuzz: ## run each fuzz target for FUZZTIME (default 30s)
 	sh scripts/fuzz.sh
 
+.PHONY: fleet
+fleet: ## restart servers under 2,000 official agents (minutes; needs 20,000 open files)
+	ulimit -n 20000 && $(GO) test ./internal/assist -run TestFleet -assist.fleet=2000 -v
+	ulimit -n 20000 && $(GO) test ./cmd/waybill -run TestRestartsDeafenNoOfficialAgent -official-agents=2000 -parallel 1 -timeout 10m -v
+
 .PHONY: cross
 cross: ## build the agent for every system it is made for
 	sh scripts/cross.sh

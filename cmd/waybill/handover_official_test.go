@@ -26,7 +26,7 @@ import (
 	"github.com/openwaybill/waybill/internal/testenv"
 )
 
-// The default suits a test of every day; make campaign runs it with 2,000.
+// The default suits a test of every day; make fleet runs it with 2,000.
 var officialAgents = flag.Int("official-agents", 20, "how many official agents stay connected across restarts")
 
 // officials registers machines with official agents and runs them until the test ends.
