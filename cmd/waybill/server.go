@@ -93,6 +93,8 @@ func (o *serverOptions) addFlags(f *pflag.FlagSet) {
 		"connections of one address to each listener of the API at once; 0: no limit")
 	f.DurationVar(&o.HeaderTimeout, "header-timeout", o.HeaderTimeout,
 		"how long a peer may take over the TLS handshake and the header of a request")
+	f.DurationVar(&o.Assist.Window, "official-agent-clock-window", o.Assist.Window,
+		"how far the clock of a machine with the official agent may be off")
 	f.StringVar(&o.HelpURL, "help-url", "", "`URL` that, followed by an error code, is recommended in error answers")
 	f.StringVar(&o.BootstrapID, "bootstrap-access-key-id", "", "`ID` of the first access key; made up by default")
 	f.StringVar(&o.BootstrapKey, "bootstrap-access-key-secret-file", "",

@@ -99,6 +99,9 @@ func (c *Config) Validate() error {
 	if c.HeaderTimeout <= 0 {
 		errs = append(errs, errors.New("the time for the header of a request must be above zero"))
 	}
+	if c.Assist.Window < time.Minute || c.Assist.Window > maxClockWindow {
+		errs = append(errs, fmt.Errorf("a clock window of %s for official agents makes no sense; use a minute to %s", c.Assist.Window, maxClockWindow))
+	}
 	if c.TokenLife < time.Minute {
 		errs = append(errs, fmt.Errorf("agent tokens that are good for %s expire before they are renewed; use a minute at least", c.TokenLife))
 	}
@@ -324,6 +327,9 @@ const (
 	maxStreams   = 16        // requests at once on one HTTP/2 connection, which counts as one for its address
 	maxHeader    = 256 << 10 // bytes of request line and headers: a full-size SendFile in a query has 74 KB
 )
+
+// maxClockWindow bounds how long a signed call of an official agent can be replayed unchanged, and its request ID is kept.
+const maxClockWindow = 24 * time.Hour
 
 // maxTokenLife bounds Config.TokenLife, whatever it was when a token was issued: revocations are kept that long.
 const maxTokenLife = 7 * 24 * time.Hour

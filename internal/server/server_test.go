@@ -26,8 +26,9 @@ func TestValidateNamesEveryProblem(t *testing.T) {
 	t.Parallel()
 	c := server.DefaultConfig()
 	c.HTTPListen, c.TLSCert, c.NATSURL, c.TokenLife = "0.0.0.0:8479", "cert.pem", "tls://bus:4222", time.Second
+	c.Assist.Window = time.Second
 	err := c.Validate()
-	for _, want := range []string{"no data directory", "in the clear", "TLS certificate and its key", "NATS URL", "tokens"} {
+	for _, want := range []string{"no data directory", "in the clear", "TLS certificate and its key", "NATS URL", "tokens", "clock window"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("nothing on %q: %v", want, err)
 		}
