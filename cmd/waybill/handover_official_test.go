@@ -11,9 +11,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -163,18 +161,8 @@ func TestRestartsDeafenNoOfficialAgent(t *testing.T) {
 	})
 	t.Run("killed, with a socket of systemd", func(t *testing.T) {
 		t.Parallel()
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		socket, err := l.(*net.TCPListener).File()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer socket.Close()
 		s := newSuccession(t)
-		start := func() { s.startActivated(socket, l.Addr().String()) }
+		start := s.activated()
 		start()
 		agents := s.officials(*officialAgents)
 		s.connected(agents, 1)
@@ -185,11 +173,4 @@ func TestRestartsDeafenNoOfficialAgent(t *testing.T) {
 		s.connected(agents, 2)
 		s.deliver("second", agents)
 	})
-}
-
-// startActivated starts a server with the socket that systemd holds for it.
-func (s *succession) startActivated(socket *os.File, address string) {
-	s.t.Helper()
-	s.start([]*os.File{socket}, "sh", "-c", `export LISTEN_FDS=1 LISTEN_FDNAMES=https LISTEN_PID=$$ SYSTEMD_EXEC_PID=$$; exec "$@"`, "sh",
-		s.program, "server", "--data-dir", s.data(), "--listen", address, "--agent-listen", "127.0.0.1:0", "--admin-listen", "")
 }

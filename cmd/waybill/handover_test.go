@@ -200,21 +200,31 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
+// activated holds a socket as systemd does, and returns what starts a server with it.
+func (s *succession) activated() (start func()) {
+	s.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { l.Close() })
+	socket, err := l.(*net.TCPListener).File()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { socket.Close() })
+	return func() {
+		s.t.Helper()
+		s.start([]*os.File{socket}, "sh", "-c", `export LISTEN_FDS=1 LISTEN_FDNAMES=https LISTEN_PID=$$ SYSTEMD_EXEC_PID=$$; exec "$@"`, "sh",
+			s.program, "server", "--data-dir", s.data(), "--listen", l.Addr().String(), "--agent-listen", "127.0.0.1:0", "--admin-listen", "")
+	}
+}
+
 // TestSocketActivation is what systemd does: the socket is another process's, and servers come and go.
 func TestSocketActivation(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	socket, err := l.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer socket.Close()
 	s := newSuccession(t)
-	start := func() { s.startActivated(socket, l.Addr().String()) }
+	start := s.activated()
 	start()
 	s.mustAnswer()
 

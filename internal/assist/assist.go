@@ -144,9 +144,9 @@ func (s *Server) Run(ctx context.Context) error {
 // Close ends all channels and waits for them. Call it when a successor listens, or just before the end: an agent whose
 // dial is refused is deaf for up to half an hour. It is safe to call twice.
 //
-// Every agent dials six seconds after the end of its channel, and gives up if the answer takes five. So the ends of many
-// channels are spread over some time, and with them the dials. The time must be shorter than the six seconds and what a
-// successor needs to start.
+// Every agent dials once, six seconds after the end of its channel. If thousands do so at the same moment, handshakes take
+// longer than a front end gives them, or the agent. So the ends of many channels are spread over some time, and with them
+// the dials. It stays below the six seconds, for a server whose port nobody holds open must be back by then.
 func (s *Server) Close() {
 	s.mu.Lock()
 	if !s.isClosing() {

@@ -202,9 +202,7 @@ func (c *chainer) head(ctx context.Context, q querier, account waybill.AccountID
 	default:
 		return h, nil
 	}
-	if h.broken > 0 {
-		c.log.Error("the audit trail was tampered with: its head is not as it was left", "account", account, "record", h.broken)
-	}
+	c.log.Error("the audit trail was tampered with: its head is not as it was left", "account", account, "record", h.broken)
 	return h, nil
 }
 
