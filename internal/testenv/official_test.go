@@ -91,8 +91,10 @@ func officialSilent(_ *testing.T, s *testenv.Server) (waybill.DeliveryID, waybil
 	return s.Send(r), o.ID
 }
 
-func officialUpgrading(_ *testing.T, s *testenv.Server) (waybill.DeliveryID, waybill.InstanceID) {
+func officialUpgrading(t *testing.T, s *testenv.Server) (waybill.DeliveryID, waybill.InstanceID) {
 	o := s.Official()
+	// What it asks for at its start it carries out, whatever comes after.
+	testenv.Eventually(t, "the startup fetch", func() bool { return len(o.Snapshot().Fetches) > 0 })
 	o.Updating(true)
 	r := testenv.OfficialFile(o)
 	r.Timeout = time.Second
