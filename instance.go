@@ -78,6 +78,7 @@ type Instance struct {
 	Agent         AgentKind
 	PublicKey     string // its nkey (Ed25519), the user key of its link; of an official agent, the name of its key
 	AgentKey      []byte // of an official agent: its public key (PKIX, DER)
+	AgentToken    []byte // of an official agent: the hash of what it may show in place of its signature; nil if nothing
 	ResourceGroup string
 	Tags          []Tag
 	Registered    time.Time

@@ -316,6 +316,22 @@ func (c *contract) deliveries(f *fleet) {
 	}
 }
 
+// instanceTokens are for machines with the official agent.
+func (c *contract) instanceTokens(f *fleet) {
+	k, s := f.root, f.server
+	official := string(s.Register(s.Network(), s.Activate("moved")).ID)
+	p := params{"InstanceId": official, "ClientToken": "token-1"}
+	first := k.ok("CreateInstanceToken", "all parameters", p, want{"InstanceId": official})
+	k.ok("CreateInstanceToken", "repeated with its ClientToken", p, want{"InstanceId": official, "Token": first.text("Token")})
+	k.refuse("CreateInstanceToken", "IdempotentParameterMismatch", "", params{"InstanceId": f.silent, "ClientToken": "token-1"}, "")
+	k.ok("DeleteInstanceToken", "all parameters", params{"InstanceId": official}, nil)
+	for _, action := range []string{"CreateInstanceToken", "DeleteInstanceToken"} {
+		k.refuse(action, "InvalidInstance.NotFound", "", params{"InstanceId": "mi-none"}, "")
+		k.refuse(action, "Operation.Forbidden", "", params{"InstanceId": f.silent}, "instance "+f.silent+" runs waybill-agent, which needs no token")
+	}
+	k.ok("DeregisterManagedInstance", "an official agent's", params{"InstanceId": official}, nil)
+}
+
 // departures is last on the fleet: a machine leaves it.
 func (c *contract) departures(f *fleet) {
 	k := f.root

@@ -42,6 +42,7 @@ func TestContract(t *testing.T) {
 	c.faults(f)
 	c.quotas()
 	c.gateway(f)
+	c.instanceTokens(f)
 	c.departures(f)
 	c.breakdowns()
 

@@ -65,6 +65,10 @@ func newFleet(t *testing.T, machines int) *fleet {
 		"ModifyManagedInstance":        func(clienttest.Call) any { return object{} },
 		"DeregisterManagedInstance":    f.deregisterManagedInstance,
 		"DescribeCloudAssistantStatus": f.describeCloudAssistantStatus,
+		"CreateInstanceToken": func(c clienttest.Call) any {
+			return object{"InstanceId": c.Params["InstanceId"], "Token": c.Params["InstanceId"] + ".s3cret"}
+		},
+		"DeleteInstanceToken": func(clienttest.Call) any { return object{} },
 		"CreateActivation": func(clienttest.Call) any {
 			return object{"ActivationId": "4ECEEE12", "ActivationCode": "a-hz0ch3+Xo32/lAZC"}
 		},

@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -56,6 +57,46 @@ func TestInstancesRename(t *testing.T) {
 	}
 	f.run(t, "instances", "rename", "mi-001", "1").expect(t, 2, "2 to 128 characters")
 	f.run(t, "instances", "rename", "mi-001").expect(t, 2, "accepts 2 arg(s)")
+}
+
+// TestProviderFile runs the provider file that create-token prints.
+func TestProviderFile(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1)
+	r := f.run(t, "instances", "create-token", "mi-001", "--server", "waybill.example.com:8480")
+	r.expect(t, 0)
+	file := filepath.Join(t.TempDir(), "apiserver-provider")
+	if err := os.WriteFile(file, []byte(r.out), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	printed, err := exec.CommandContext(t.Context(), "sh", file).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := os.ReadFile(f.CAFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got, want any
+	want = map[string]any{"schemaVersion": "1.0", "result": map[string]any{
+		"caCertificate": string(ca), "serverDomain": "waybill.example.com:8480", "regionId": "cn-test",
+		"extraHTTPHeaders": map[string]any{"Authorization": "Bearer mi-001.s3cret"},
+	}}
+	if err := json.Unmarshal(printed, &got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("printed (-want +got):\n%s", diff)
+	}
+
+	f.run(t, "instances", "create-token", "mi-001").expect(t, 0, "note: only this machine reaches 127.0.0.1:")
+	f.run(t, "instances", "create-token", "mi-001", "--server", "https://waybill.example.com").expect(t, 2, "host and port alone")
+	f.run(t, "instances", "create-token").expect(t, 2, "accepts 1 arg(s)")
+	r = f.run(t, "instances", "delete-token", "mi-001")
+	r.expect(t, 0)
+	if r.out != "mi-001 has no token any more\n" || f.Calls("DeleteInstanceToken")[0].Params["InstanceId"] != "mi-001" {
+		t.Errorf("stdout %q, sent %v", r.out, f.Calls("DeleteInstanceToken"))
+	}
 }
 
 func TestInstancesDeregister(t *testing.T) {

@@ -29,6 +29,8 @@ func newInstancesCmd(e env) *cobra.Command {
 		newInstancesRenameCmd(e, f),
 		newInstancesDeregisterCmd(e, f),
 		newInstancesStatusCmd(e, f),
+		newInstancesCreateTokenCmd(e, f),
+		newInstancesDeleteTokenCmd(e, f),
 	)
 }
 

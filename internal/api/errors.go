@@ -525,6 +525,8 @@ var exceptions = map[string]map[string]wording{
 	"GetSessionToken":     forbiddenBecause,
 	"CreatePolicyVersion": forbiddenBecause,
 	"DeletePolicy":        forbiddenBecause,
+	"CreateInstanceToken": forbiddenBecause,
+	"DeleteInstanceToken": forbiddenBecause,
 	"DeregisterManagedInstance": {
 		"InvalidInstance.NotFound": {404, "The specified instance id does not exist."},
 	},

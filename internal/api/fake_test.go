@@ -200,6 +200,14 @@ func (f *fake) Deregister(
 	return waybill.Instance{ID: id, Name: "web-001"}, f.did(act, act.Region, id)
 }
 
+func (f *fake) CreateInstanceToken(_ context.Context, act *waybill.Act, id waybill.InstanceID) (string, error) {
+	return string(id) + ".newtoken", f.did(act, act.Region, id)
+}
+
+func (f *fake) DeleteInstanceToken(_ context.Context, act *waybill.Act, id waybill.InstanceID) error {
+	return f.did(act, act.Region, id)
+}
+
 func (f *fake) AccessKeys(_ context.Context, _ waybill.Principal, user string) ([]waybill.AccessKey, error) {
 	return f.keys, f.ask("access keys of " + user)
 }

@@ -27,6 +27,8 @@ type instanceService interface {
 		ctx context.Context, act *waybill.Act, id waybill.InstanceID, name string,
 	) (waybill.Instance, error)
 	Deregister(ctx context.Context, act *waybill.Act, id waybill.InstanceID) (waybill.Instance, error)
+	CreateInstanceToken(ctx context.Context, act *waybill.Act, id waybill.InstanceID) (string, error)
+	DeleteInstanceToken(ctx context.Context, act *waybill.Act, id waybill.InstanceID) error
 }
 
 type describeManagedInstancesInput struct {
@@ -215,6 +217,35 @@ func (c *call) deregisterManagedInstance(
 		return nil, err
 	}
 	return &deregisterManagedInstanceOutput{Instance: managedInstanceOf(i)}, nil
+}
+
+type createInstanceTokenInput struct {
+	regional
+	InstanceId waybill.InstanceID `required:"true" doc:"an instance with the official agent"`
+	idempotent
+}
+
+type createInstanceTokenOutput struct {
+	envelope
+	InstanceId waybill.InstanceID
+	Token      string `doc:"shown only here, never again"`
+}
+
+func (c *call) createInstanceToken(ctx context.Context, in *createInstanceTokenInput) (*createInstanceTokenOutput, error) {
+	token, err := c.CreateInstanceToken(ctx, c.act, in.InstanceId)
+	if err != nil {
+		return nil, err
+	}
+	return &createInstanceTokenOutput{InstanceId: in.InstanceId, Token: token}, nil
+}
+
+type deleteInstanceTokenInput struct {
+	regional
+	InstanceId waybill.InstanceID `required:"true" doc:"an instance with the official agent"`
+}
+
+func (c *call) deleteInstanceToken(ctx context.Context, in *deleteInstanceTokenInput) (*nothingOutput, error) {
+	return done(c.DeleteInstanceToken(ctx, c.act, in.InstanceId))
 }
 
 type describeCloudAssistantStatusInput struct {

@@ -240,6 +240,24 @@ func instanceOperations() []Operation {
 			"MissingParam.InstanceId", "InvalidInstance.NotFound", "IdempotentParameterMismatch",
 		}), (*call).deregisterManagedInstance),
 		row(Operation{
+			Name: "CreateInstanceToken", Version: versionECS, Kind: Write,
+			Action: "ecs:CreateInstanceToken", Resources: []string{arnInstance},
+			Summary:   "Makes a token by which the official agent of an instance is known in place of its signature.",
+			Extension: "an official agent with a provider file sends fixed headers, and cannot sign",
+			Never:     also(nil, neverRegion, "RegionId.ApiNotSupported"),
+		}, slices.Concat(regionalErrors, []string{
+			"MissingParam.InstanceId", "InvalidInstance.NotFound", "IdempotentParameterMismatch",
+		}), (*call).createInstanceToken),
+		row(Operation{
+			Name: "DeleteInstanceToken", Version: versionECS, Kind: Write,
+			Action: "ecs:DeleteInstanceToken", Resources: []string{arnInstance},
+			Summary:   "Ends the token of an instance. Its agent is known by its signature alone again.",
+			Extension: "the other half of CreateInstanceToken",
+			Never:     also(nil, neverRegion, "RegionId.ApiNotSupported"),
+		}, slices.Concat(regionalErrors, []string{
+			"MissingParam.InstanceId", "InvalidInstance.NotFound",
+		}), (*call).deleteInstanceToken),
+		row(Operation{
 			Name: "DescribeCloudAssistantStatus", Version: versionECS, Kind: Read,
 			Action: "ecs:DescribeCloudAssistantStatus", Resources: []string{arnInstance},
 			Summary: "Says of instances whether their agents are connected.",

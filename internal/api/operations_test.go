@@ -176,6 +176,7 @@ func TestZeroResponses(t *testing.T) {
 		describedInstance{},
 		modifyManagedInstanceOutput{},
 		deregisterManagedInstanceOutput{},
+		createInstanceTokenOutput{},
 		describeCloudAssistantStatusOutput{},
 		describeRegionsOutput{},
 		listAccessKeysOutput{},

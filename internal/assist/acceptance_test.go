@@ -977,6 +977,67 @@ func TestDeregisterByTheServer(t *testing.T) {
 	s.Stop() // does not wait for the channel of a machine that has left
 }
 
+// TestProviderFile runs an agent with a provider file: a token in place of its signature, on the upgrade too.
+func TestProviderFile(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t)
+	token := func(o *testenv.Official) string {
+		t.Helper()
+		token, err := s.Client.CreateInstanceToken(t.Context(), o.ID, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	o, other := s.Official(), s.Official()
+	use := func(provider http.Header) {
+		t.Helper()
+		o.Stop()
+		s.AwaitChannel(o, "lost")
+		o.Change(func(cfg *assisttest.Config) { cfg.Provider = provider })
+		o.Start()
+		s.AwaitChannel(o, "open")
+	}
+	bearer := func(token string) http.Header { return http.Header{"Authorization": {"Bearer " + token}} }
+	deliver := func() {
+		t.Helper()
+		r := testenv.OfficialFile(o)
+		r.File.Overwrite = true
+		await(t, s, s.Send(r), success)
+	}
+	first := token(o)
+	use(bearer(first))
+	deliver()
+
+	// Nobody else's: not another machine's, and not this one's after it got another.
+	c := callerOf(t, network(t, s, func(*assisttest.NetworkConfig) {}), other)
+	if status := c.upgrade(s, bearer(strings.Replace(first, string(o.ID), string(other.ID), 1))); status != http.StatusUnauthorized {
+		t.Errorf("token of another machine: upgrade answered %d", status)
+	}
+	second := token(o)
+	s.AwaitChannel(o, "lost")
+	if status := c.upgrade(s, bearer(first)); status != http.StatusUnauthorized {
+		t.Errorf("token that was replaced: upgrade answered %d", status)
+	}
+	use(bearer(second))
+	deliver()
+
+	// Ended, and the agent signs again.
+	if err := s.Client.DeleteInstanceToken(t.Context(), o.ID); err != nil {
+		t.Fatal(err)
+	}
+	s.AwaitChannel(o, "lost")
+	use(nil)
+	deliver()
+
+	// Deregistered with its token: it is told, and drops its identity.
+	use(bearer(token(o)))
+	if _, err := s.Client.DeregisterManagedInstance(t.Context(), o.ID); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, "identity dropped", func() bool { return !o.Snapshot().Registered })
+}
+
 // TestQuietAnswers makes every call that has nothing to do with files.
 func TestQuietAnswers(t *testing.T) {
 	t.Parallel()

@@ -29,7 +29,7 @@ const (
 type channel struct {
 	session string
 	woken   chan struct{} // holds one token while there may be something to tell
-	gone    chan struct{} // closed when another channel has taken its place, or the instance has left
+	gone    chan struct{} // closed when another channel has taken its place, its token has changed, or the instance has left
 	leave   bool          // set before gone is closed: the instance has left the fleet
 }
 
@@ -137,6 +137,16 @@ func (m *machine) release() {
 	}
 }
 
+// hangUp ends the machine's channel, so that the agent shows who it is again.
+func (m *machine) hangUp() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.channel != nil {
+		close(m.channel.gone)
+		m.channel = nil
+	}
+}
+
 // lost notes that a channel is gone.
 func (s *Server) lost(m *machine, c *channel) {
 	m.mu.Lock()
@@ -189,6 +199,8 @@ func (s *Server) told(ctx context.Context, m *machine, f *waybill.Facts, subject
 		}
 	case wire.OpReleased:
 		m.release()
+	case wire.OpRenew:
+		m.hangUp()
 	}
 }
 
@@ -232,13 +244,14 @@ func (s *Server) tell(ctx context.Context, conn *websocket.Conn, m *machine, c *
 	}
 }
 
-// dismiss ends a channel that another has taken the place of, or tells the agent that it has left the fleet, so that it
-// forgets its identity.
+// dismiss ends a channel that is not to be any more. If the instance has left the fleet, it tells the agent, so that it forgets its
+// identity.
 func (s *Server) dismiss(ctx context.Context, conn *websocket.Conn, c *channel, ends <-chan error) error {
 	if !c.leave {
-		_ = conn.Close(websocket.StatusPolicyViolation, "another channel has been opened")
+		const why = "another channel or token has taken its place"
+		_ = conn.Close(websocket.StatusPolicyViolation, why)
 		<-ends
-		return errors.New("another channel has been opened")
+		return errors.New(why)
 	}
 	if err := write(ctx, conn, "kick_vm agent deregister"); err != nil {
 		<-ends

@@ -3,6 +3,7 @@
 package assist
 
 import (
+	"context"
 	"crypto"
 	"crypto/md5" // prescribed by the agent
 	"crypto/rsa"
@@ -21,6 +22,7 @@ import (
 	"time"
 
 	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/identity"
 	"github.com/openwaybill/waybill/internal/wire"
 )
 
@@ -53,7 +55,13 @@ func (s *Server) identify(r *http.Request) (waybill.Instance, error) {
 }
 
 // signer is identify for an instance in any state.
+//
+// An agent with a provider file sends fixed headers in place of its signature. Then a token says who it is, which is the
+// same on every request: nothing keeps whoever has it from using it again.
 func (s *Server) signer(r *http.Request) (waybill.Instance, error) {
+	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+		return s.bearer(r.Context(), token)
+	}
 	id, stamp, request := r.Header.Get(headerInstance), r.Header.Get(headerTimestamp), r.Header.Get(headerRequest)
 	signature := r.Header.Get(headerSignature)
 	for _, h := range []string{id, stamp, request, signature} {
@@ -69,7 +77,32 @@ func (s *Server) signer(r *http.Request) (waybill.Instance, error) {
 	if off := now.Sub(time.UnixMilli(ms)); off.Abs() > s.cfg.Window {
 		return waybill.Instance{}, unauthorized(fmt.Sprintf("the clock of this machine is off by %s; set it", off.Round(time.Second)))
 	}
-	i, err := s.service.AnyInstance(r.Context(), waybill.InstanceID(id))
+	i, err := s.lookUp(r.Context(), waybill.InstanceID(id))
+	if err != nil {
+		return i, err
+	}
+	if err := verify(i.AgentKey, id, i.Facts.MachineID, stamp, request, signature); err != nil {
+		return i, unauthorized("the signature does not match")
+	}
+	return i, s.refuseReplay(r, i.PublicKey, request, time.UnixMilli(ms).Add(2*s.cfg.Window))
+}
+
+// bearer returns the instance that has that token, in any state.
+func (s *Server) bearer(ctx context.Context, token string) (waybill.Instance, error) {
+	id, ok := identity.InstanceOfToken(token)
+	if !ok || len(token) > maxHeader {
+		return waybill.Instance{}, unauthorized("the token of the provider file is not one of an instance")
+	}
+	i, err := s.lookUp(ctx, waybill.InstanceID(id))
+	if err == nil && (i.AgentToken == nil || !identity.VerifyCode(token, i.AgentToken)) {
+		err = unauthorized("the token of the provider file is not that of the instance; make another with: waybill instances create-token")
+	}
+	return i, err
+}
+
+// lookUp returns an instance with an official agent, in any state.
+func (s *Server) lookUp(ctx context.Context, id waybill.InstanceID) (waybill.Instance, error) {
+	i, err := s.service.AnyInstance(ctx, id)
 	switch {
 	case waybill.CodeOf(err) == waybill.InstanceNotFound:
 		return i, unauthorized("no such instance; register this machine again")
@@ -78,10 +111,7 @@ func (s *Server) signer(r *http.Request) (waybill.Instance, error) {
 	case i.Agent != waybill.OfficialAgent:
 		return i, unauthorized("the instance has another kind of agent")
 	}
-	if err := verify(i.AgentKey, id, i.Facts.MachineID, stamp, request, signature); err != nil {
-		return i, unauthorized("the signature does not match")
-	}
-	return i, s.refuseReplay(r, i.PublicKey, request, time.UnixMilli(ms).Add(2*s.cfg.Window))
+	return i, nil
 }
 
 // verify checks a signature: PKCS #1 v1.5 over the MD5 of instance, machine, timestamp and request ID in a row.

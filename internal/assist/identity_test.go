@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/identity"
 	"github.com/openwaybill/waybill/internal/wire"
 )
 
@@ -240,6 +242,44 @@ func TestIdentify(t *testing.T) {
 			v := vectorOf(t)
 			svc, r := newVectorService(t, v), v.signed(t, http.MethodPost, "/luban/api/v1/task/list?reason=startup")
 			tc.change(svc, r)
+			if _, err := serverOver(svc).identify(r); statusOf(err) != tc.want {
+				t.Errorf("answered %d: %v", statusOf(err), err)
+			}
+		})
+	}
+}
+
+// TestToken shows tokens in place of a signature.
+func TestToken(t *testing.T) {
+	t.Parallel()
+	const right = "mi-hz1795434318913.secret"
+	for _, tc := range []struct {
+		name, header string
+		change       func(*vectorService)
+		want         int
+	}{
+		{"right", "Bearer " + right, func(*vectorService) {}, 200},
+		{"scheme in small letters", "bearer " + right, func(*vectorService) {}, 200},
+		{"wrong secret", "Bearer mi-hz1795434318913.Secret", func(*vectorService) {}, 401},
+		{"no secret", "Bearer mi-hz1795434318913.", func(*vectorService) {}, 401},
+		{"no instance", "Bearer .secret", func(*vectorService) {}, 401},
+		{"nothing", "Bearer ", func(*vectorService) {}, 401},
+		{"too long", "Bearer " + right + strings.Repeat("x", maxHeader), func(*vectorService) {}, 401},
+		{"another scheme", "Basic " + right, func(*vectorService) {}, 401},
+		{"of another instance", "Bearer mi-other.secret", func(*vectorService) {}, 401},
+		{"it has none", "Bearer " + right, func(s *vectorService) { s.instance.AgentToken = nil }, 401},
+		{"our own agent's instance", "Bearer " + right, func(s *vectorService) { s.instance.Agent = waybill.NativeAgent }, 401},
+		{"deregistered", "Bearer " + right, func(s *vectorService) { s.instance.State = waybill.Deregistered }, 403},
+		{"the store is broken", "Bearer " + right, func(s *vectorService) { s.broken = errors.New("disk") }, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			v := vectorOf(t)
+			svc := newVectorService(t, v)
+			svc.instance.AgentToken = identity.HashCode(right)
+			tc.change(svc)
+			r := v.signed(t, http.MethodPost, "/luban/api/v1/task/list?reason=startup")
+			r.Header = http.Header{"Authorization": {tc.header}}
 			if _, err := serverOver(svc).identify(r); statusOf(err) != tc.want {
 				t.Errorf("answered %d: %v", statusOf(err), err)
 			}

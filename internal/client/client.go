@@ -91,6 +91,9 @@ func New(cfg Config) (*Client, error) {
 // Endpoint returns the URL that is called, with its scheme and without a path.
 func (c *Client) Endpoint() string { return c.endpoint }
 
+// Region returns the region that calls are for; empty if none was given.
+func (c *Client) Region() string { return c.region }
+
 // WithRegion returns a client like c for another region. Both share their connections.
 func (c *Client) WithRegion(region string) *Client {
 	other := *c

@@ -141,6 +141,19 @@ func TestOperations(t *testing.T) {
 			want:   instance,
 		},
 		{
+			action: "CreateInstanceToken",
+			call:   func(c *client.Client) (any, error) { return c.CreateInstanceToken(ctx, "mi-1", "once") },
+			sends:  map[string]string{"InstanceId": "mi-1", "RegionId": "cn-test", "ClientToken": "once"},
+			answer: object{"InstanceId": "mi-1", "Token": "mi-1.secret"},
+			want:   "mi-1.secret",
+		},
+		{
+			action: "DeleteInstanceToken",
+			call:   func(c *client.Client) (any, error) { return nil, c.DeleteInstanceToken(ctx, "mi-1") },
+			sends:  map[string]string{"InstanceId": "mi-1", "RegionId": "cn-test"},
+			answer: object{"RequestId": "r"},
+		},
+		{
 			action: "DescribeCloudAssistantStatus",
 			call: func(c *client.Client) (any, error) {
 				return c.DescribeCloudAssistantStatus(ctx, []waybill.InstanceID{"mi-1"}, client.Paging{})

@@ -159,6 +159,24 @@ func (c *Client) DeregisterManagedInstanceOnce(
 	return out.Instance, err
 }
 
+// CreateInstanceToken returns a new token for the official agent of an instance, which cannot be asked for again. A
+// repetition with the same client token is answered with the same.
+func (c *Client) CreateInstanceToken(ctx context.Context, id waybill.InstanceID, clientToken string) (string, error) {
+	p := params{}
+	p.set("InstanceId", string(id))
+	p.set("ClientToken", clientToken)
+	var out struct{ Token string }
+	err := c.Call(ctx, "CreateInstanceToken", url.Values(p), &out)
+	return out.Token, err
+}
+
+// DeleteInstanceToken ends the token of an instance.
+func (c *Client) DeleteInstanceToken(ctx context.Context, id waybill.InstanceID) error {
+	p := params{}
+	p.set("InstanceId", string(id))
+	return c.Call(ctx, "DeleteInstanceToken", url.Values(p), nil)
+}
+
 // DescribeCloudAssistantStatus returns a page of what is known of agents. Given IDs, at most 100, it returns those and
 // needs no paging.
 func (c *Client) DescribeCloudAssistantStatus(

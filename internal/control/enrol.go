@@ -197,6 +197,42 @@ func (s *Service) leave(ctx context.Context, st *store.Store, i waybill.Instance
 	}))
 }
 
+// CreateInstanceToken returns a new token, by which the official agent of an instance is known in place of its signature.
+// It is not shown again but to a repetition of the same request, known by the token of act. An earlier one ends.
+func (s *Service) CreateInstanceToken(ctx context.Context, act *waybill.Act, id waybill.InstanceID) (string, error) {
+	return once(ctx, s, act, func() (string, error) {
+		token := identity.NewInstanceToken(string(id))
+		st, err := writeFor(s, act, token)
+		if err != nil {
+			return "", err
+		}
+		return token, s.setAgentToken(ctx, st, act, id, identity.HashCode(token))
+	})
+}
+
+// DeleteInstanceToken ends the token of an instance, if it has one.
+func (s *Service) DeleteInstanceToken(ctx context.Context, act *waybill.Act, id waybill.InstanceID) error {
+	return s.setAgentToken(ctx, s.store.For(act, nil), act, id, nil)
+}
+
+// setAgentToken changes the token of an instance, and ends the channel that was opened with an earlier one.
+func (s *Service) setAgentToken(ctx context.Context, st *store.Store, act *waybill.Act, id waybill.InstanceID, hash []byte) error {
+	i, err := s.instance(ctx, act.Principal, act.Region, id)
+	if err != nil {
+		return err
+	}
+	if i.Agent != waybill.OfficialAgent {
+		return waybill.Errorf(waybill.Forbidden, "instance %s runs waybill-agent, which needs no token", id)
+	}
+	if err := st.SetAgentToken(ctx, act.Account, act.Region, id, hash); err != nil {
+		return instanceError(err, id)
+	}
+	if err := s.bus.Publish(wire.ToAgent(string(id), wire.OpRenew), nil); err != nil {
+		s.log.Warn("publish that a token has changed", "instance_id", id, "err", err) // what it asks is refused
+	}
+	return nil
+}
+
 // EnrollRequest is a machine asking to become an instance.
 type EnrollRequest struct {
 	Activation waybill.ActivationID

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"strings"
 )
 
 // Alphabets of generated text.
@@ -35,13 +36,22 @@ func NewTemporaryKey() (id, secret string) {
 // NewActivationCode returns a new activation code for the region with the given mark.
 func NewActivationCode(mark string) string { return "a-" + mark + random(base62, codeLength) }
 
-// HashCode returns what to store of an activation code.
+// NewInstanceToken returns a new token of an instance, as InstanceOfToken reads it.
+func NewInstanceToken(id string) string { return id + "." + random(base62, codeLength) }
+
+// InstanceOfToken returns the instance that a token is said to be of, which VerifyCode is still to find out.
+func InstanceOfToken(token string) (id string, ok bool) {
+	id, secret, ok := strings.Cut(token, ".")
+	return id, ok && id != "" && secret != ""
+}
+
+// HashCode returns what to store of an activation code or a token.
 func HashCode(code string) []byte {
 	hash := sha256.Sum256([]byte(code))
 	return hash[:]
 }
 
-// VerifyCode reports, in constant time, whether hash is that of code.
+// VerifyCode reports, in constant time, whether hash is that of code, an activation code or a token.
 func VerifyCode(code string, hash []byte) bool {
 	return subtle.ConstantTimeCompare(HashCode(code), hash) == 1
 }

@@ -14,7 +14,7 @@ import (
 
 const instanceColumns = `SELECT i.id, i.account, i.region, i.name, i.activation, i.state, i.hostname, i.machine_id, i.intranet_ip,
 	i.internet_ip, i.os_type, i.os_version, i.agent_version, i.capability, i.public_key, i.resource_group, i.registered,
-	i.presence, i.last_seen, i.agent_kind, i.agent_key, i.next_dial`
+	i.presence, i.last_seen, i.agent_kind, i.agent_key, i.agent_token, i.next_dial`
 
 func instanceFields(i *waybill.Instance) (dest []any, done func()) {
 	var registered, seen, dial int64
@@ -22,7 +22,7 @@ func instanceFields(i *waybill.Instance) (dest []any, done func()) {
 	dest = []any{
 		&i.ID, &i.Account, &i.Region, &i.Name, &i.Activation, &i.State, &f.Hostname, &f.MachineID, &f.IntranetIP,
 		&i.InternetIP, &f.OSType, &f.OSVersion, &f.AgentVersion, &f.Capability, &i.PublicKey, &i.ResourceGroup, &registered,
-		&i.Presence, &seen, &i.Agent, &i.AgentKey, &dial,
+		&i.Presence, &seen, &i.Agent, &i.AgentKey, &i.AgentToken, &dial,
 	}
 	return dest, func() { i.Registered, i.LastSeen, i.NextDial = instant(registered), instant(seen), instant(dial) }
 }
@@ -201,6 +201,15 @@ func (s *Store) RenameInstance(ctx context.Context, account waybill.AccountID, r
 	return s.write(ctx, func(t *tx) error {
 		return mustChange(t.exec(ctx, `UPDATE instances SET name = ? WHERE id = ? AND account = ? AND region = ? AND state <> ?`,
 			name, id, account, region, waybill.Deregistered))
+	})
+}
+
+// SetAgentToken stores the hash of the token of an instance of the fleet that has an official agent, in place of one that
+// it may have; nil removes it. ErrNotFound if there is no such instance.
+func (s *Store) SetAgentToken(ctx context.Context, account waybill.AccountID, region string, id waybill.InstanceID, hash []byte) error {
+	return s.write(ctx, func(t *tx) error {
+		return mustChange(t.exec(ctx, `UPDATE instances SET agent_token = ? WHERE id = ? AND account = ? AND region = ? AND state = ? AND agent_kind = ?`,
+			hash, id, account, region, waybill.Registered, waybill.OfficialAgent))
 	})
 }
 

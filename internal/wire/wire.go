@@ -51,6 +51,8 @@ const (
 	// OpReleased says that the instance has left the fleet. Agents on the bus are cut off at the same time; it is for whoever
 	// keeps the connections of other agents.
 	OpReleased = "released"
+	// OpRenew says that what the agent shows to be known has changed. It is for the same ones, and ends the connection.
+	OpRenew = "renew"
 )
 
 const (

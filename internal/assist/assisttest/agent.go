@@ -26,6 +26,9 @@ type Config struct {
 	ColdStart bool // this is the first start since the machine booted
 	Packaged  bool // it has an updater, and so asks for updates
 
+	// Provider is the provider file of the machine: the headers that it prints are sent in place of the identity
+	// headers, on the upgrade too (§2.2). Nil: it has none.
+	Provider http.Header
 	// Forge changes the identity headers of a request to target, if not nil. It is called by several goroutines.
 	Forge func(target string, s *Stamp)
 	// At decides what happens at a point of the agent's work, if not nil. It is called by several goroutines. The task
@@ -290,7 +293,9 @@ func (a *Agent) header(target string) (http.Header, error) {
 	id := a.identity
 	a.mu.Unlock()
 	h := http.Header{}
-	if id != nil {
+	if a.cfg.Provider != nil {
+		h = a.cfg.Provider.Clone()
+	} else if id != nil {
 		s := id.Stamp(time.Now())
 		if a.cfg.Forge != nil {
 			a.cfg.Forge(target, &s)
