@@ -34,19 +34,9 @@ type Config struct {
 	Why func(context.Context) wire.ByeReason
 	// Ready, if not nil, is called once the agent holds its state directory and begins to look for the server.
 	Ready func()
-	// Trace, if not nil, is called at the points named in the Trace… constants, and with the name of each place.Step
-	// before it, with the delivery concerned. Tests kill the agent or make it panic there.
-	Trace func(event, delivery string)
+	// Hooks interfere; see there.
+	Hooks Hooks
 }
-
-// Points at which Config.Trace is called, in the life of a delivery.
-const (
-	TraceAccepted = "accepted" // taken up, not yet acknowledged
-	TraceAcked    = "acked"    // the acknowledgement is on its way
-	TraceTaken    = "taken"    // work begins; the place.Steps follow
-	TraceFinished = "finished" // the outcome is known, but to nobody else, not even to the journal
-	TraceReport   = "report"   // the outcome is in the journal and about to be sent
-)
 
 // How long an agent that is told to end takes for it.
 const (
@@ -87,14 +77,12 @@ func New(cfg Config, log *slog.Logger) (*Agent, error) {
 		return nil, err
 	}
 	d := newDialer(reg.CA)
+	d.direct = cfg.Hooks.Dial
 	calls, err := newCaller(reg.Server, reg.CA, key, d)
 	if err != nil {
 		return nil, err
 	}
 	cfg.Backoff = cfg.Backoff.withDefaults()
-	if cfg.Trace == nil {
-		cfg.Trace = func(string, string) {}
-	}
 	if cfg.Why == nil {
 		cfg.Why = func(context.Context) wire.ByeReason { return wire.ByeStopped }
 	}
@@ -129,7 +117,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.clock.learn(j.now(), time.Time{})
 	placer, err := place.New(place.Config{
 		Root: a.cfg.Root, AllowDirs: a.cfg.AllowDirs,
-		Trace: func(s place.Step, id string) { a.cfg.Trace(string(s), id) },
+		Trace: func(s place.Step, id string) { a.cfg.Hooks.trace(string(s), id) },
+		Fault: a.cfg.Hooks.Fault,
 	})
 	if err != nil {
 		return err

@@ -353,7 +353,7 @@ func TestBeat(t *testing.T) {
 	s.beat = minBeat
 	proceed := make(chan struct{})
 	a := startAgent(s, func(c *Config) {
-		c.Trace = func(event, _ string) {
+		c.Hooks.Trace = func(event, _ string) {
 			if event == string(place.StepWrite) {
 				<-proceed
 			}
@@ -454,7 +454,7 @@ func TestEndFinishesWork(t *testing.T) {
 	s := newScripted(t)
 	writing, proceed := make(chan struct{}), make(chan struct{})
 	a := startAgent(s, func(c *Config) {
-		c.Trace = func(event, _ string) {
+		c.Hooks.Trace = func(event, _ string) {
 			if event == string(place.StepWrite) {
 				close(writing)
 				<-proceed
@@ -494,7 +494,7 @@ func TestEndTooSlow(t *testing.T) {
 	s := newScripted(t)
 	writing, proceed := make(chan struct{}), make(chan struct{})
 	a := startAgent(s, func(c *Config) {
-		c.Trace = func(event, _ string) {
+		c.Hooks.Trace = func(event, _ string) {
 			if event == string(place.StepWrite) {
 				close(writing)
 				<-proceed

@@ -28,7 +28,8 @@ const (
 // NO_PROXY name for the host. The host's name is resolved by the proxy, which may know it where the machine does not.
 type dialer struct {
 	proxyFor func(*url.URL) (*url.URL, error)
-	ca       string // PEM; besides the system's roots, this may vouch for a proxy that is reached by TLS
+	direct   func(ctx context.Context, network, addr string) (net.Conn, error) // nil: net.Dialer
+	ca       string                                                            // PEM; besides the system's roots, this may vouch for a proxy that is reached by TLS
 }
 
 // newDialer reads the proxy variables of the environment.
@@ -43,6 +44,9 @@ func (d *dialer) DialContext(ctx context.Context, network, addr string) (net.Con
 	proxy, err := d.proxyFor(&url.URL{Scheme: "https", Host: addr})
 	if err != nil {
 		return nil, fmt.Errorf("HTTPS_PROXY: %w", err)
+	}
+	if proxy == nil && d.direct != nil {
+		return d.direct(ctx, network, addr)
 	}
 	if proxy == nil {
 		return new(net.Dialer).DialContext(ctx, network, addr)

@@ -77,7 +77,7 @@ type parcel struct {
 
 func newExecutor(p *place.Placer, j *journal, c *clock, cfg *Config, log *slog.Logger) *executor {
 	return &executor{
-		placer: p, journal: j, clock: c, trace: cfg.Trace, retry: cfg.Backoff, log: log,
+		placer: p, journal: j, clock: c, trace: cfg.Hooks.trace, retry: cfg.Backoff, log: log,
 		slots:    semaphore.NewWeighted(slots),
 		suspects: semaphore.NewWeighted(1),
 		busy:     map[string]bool{},

@@ -44,12 +44,12 @@ func beAgent(dir, root, killAt string) int {
 	defer stop()
 	a, err := New(Config{
 		StateDir: dir, Root: root, Backoff: quick, Why: why,
-		Trace: func(event, _ string) {
+		Hooks: Hooks{Trace: func(event, _ string) {
 			if event == killAt {
 				syscall.Kill(os.Getpid(), syscall.SIGKILL)
 				select {} // the signal is on its way
 			}
-		},
+		}},
 	}, debugLog(os.Stderr))
 	if err == nil {
 		err = a.Run(ctx)

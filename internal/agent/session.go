@@ -41,7 +41,8 @@ const confirmInbox = "confirm"
 type session struct {
 	a        *Agent
 	instance string
-	conn     *nats.Conn
+	conn     link
+	server   string // what it is connected to, for people
 	log      *slog.Logger
 
 	pushes  chan *nats.Msg // Deliver
@@ -60,20 +61,48 @@ func (a *Agent) link(ctx, work context.Context) (welcomed bool, err error) {
 		control: make(chan *nats.Msg, controlBuffer),
 		lost:    make(chan error, 1),
 	}
-	if err := s.connect(ctx, &reg); err != nil {
+	conn, err := s.connect(ctx, &reg)
+	if err != nil {
 		return false, fmt.Errorf("connect to %s: %w", strings.Join(reg.NATS, ", "), err)
 	}
-	defer s.conn.Close()
-	for subject, ch := range map[string]chan *nats.Msg{
-		wire.ToAgent(s.instance, wire.OpDeliver): s.pushes,
-		wire.ToAgent(s.instance, wire.OpProbe):   s.control,
-		s.confirmSubject("*"):                    s.control,
+	defer conn.Close()
+	s.conn = conn
+	if fate := a.cfg.Hooks.Message; fate != nil {
+		s.conn = &unsteady{conn, fate}
+	}
+	for _, sub := range []struct {
+		subject, op string
+		ch          chan *nats.Msg
+	}{
+		{wire.ToAgent(s.instance, wire.OpDeliver), wire.OpDeliver, s.pushes},
+		{wire.ToAgent(s.instance, wire.OpProbe), wire.OpProbe, s.control},
+		{s.confirmSubject("*"), OpConfirm, s.control},
 	} {
-		if _, err := s.conn.ChanSubscribe(subject, ch); err != nil {
+		if err := s.subscribe(conn, sub.subject, sub.op, sub.ch); err != nil {
 			return false, fmt.Errorf("subscribe: %w", err)
 		}
 	}
+	s.server = conn.ConnectedUrlRedacted()
 	return s.serve(ctx, work)
+}
+
+// subscribe makes messages arrive in ch. What does not fit into it is dropped, and asked for again.
+func (s *session) subscribe(conn *nats.Conn, subject, op string, ch chan *nats.Msg) error {
+	fate := s.a.cfg.Hooks.Message
+	if fate == nil {
+		_, err := conn.ChanSubscribe(subject, ch)
+		return err
+	}
+	_, err := conn.Subscribe(subject, func(m *nats.Msg) {
+		fate(Message{Op: op, Data: m.Data}).after(func() {
+			select {
+			case ch <- m:
+			default:
+				s.a.exec.miss()
+			}
+		})
+	})
+	return err
 }
 
 func (s *session) confirmSubject(delivery string) string {
@@ -87,10 +116,10 @@ func (f dialFunc) Dial(network, addr string) (net.Conn, error) { return f(networ
 
 // connect opens the connection. nats.go is not to reconnect by itself: every connection begins with Hello and Pull, and
 // a lost one may mean that the token must be renewed first.
-func (s *session) connect(ctx context.Context, reg *registration) error {
+func (s *session) connect(ctx context.Context, reg *registration) (*nats.Conn, error) {
 	config, err := clientTLS(reg.CA)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// nats.go knows no context. Until it has connected, the end of ctx closes the connection under it.
 	var stop []func() bool
@@ -107,7 +136,7 @@ func (s *session) connect(ctx context.Context, reg *registration) error {
 		return conn, err
 	}
 	var refused error // only touched by nats.go's one callback goroutine
-	s.conn, err = nats.Connect(strings.Join(reg.NATS, ","),
+	return nats.Connect(strings.Join(reg.NATS, ","),
 		nats.Name("waybill-agent "+reg.Instance),
 		nats.UserJWT(s.a.token, s.a.sign),
 		nats.Secure(config),
@@ -136,7 +165,6 @@ func (s *session) connect(ctx context.Context, reg *registration) error {
 			s.lost <- cmp.Or(refused, c.LastError(), errClosed)
 		}),
 	)
-	return err
 }
 
 var errClosed = errors.New("the connection ended")
@@ -204,7 +232,7 @@ func (s *session) serve(ctx, work context.Context) (welcomed bool, err error) {
 				return false, fmt.Errorf("the server refuses this agent: %s", w.Refused)
 			}
 			welcomed = true
-			s.log.Info("connected", "server", s.conn.ConnectedUrlRedacted())
+			s.log.Info("connected", "server", s.server)
 			s.a.note(linkState{Connected: true})
 			s.a.exec.reconnected()
 			s.a.exec.miss() // whatever was sent while nobody listened
@@ -265,7 +293,7 @@ func (s *session) scheduleRenewal(t *time.Timer) {
 func (s *session) hello(ctx context.Context) (*wire.Welcome, error) {
 	f := s.a.facts
 	hello := wire.Hello{
-		Session: s.a.session, Capability: wire.Capability, AgentVersion: s.a.cfg.Version,
+		Session: s.a.session, Capability: s.a.cfg.Hooks.capability(), AgentVersion: s.a.cfg.Version,
 		Hostname: f.Hostname, MachineID: f.MachineID, IntranetIP: f.IntranetIP,
 		OSType: f.OSType, OSVersion: f.OSVersion,
 	}
@@ -326,9 +354,9 @@ func (s *session) take(work context.Context, d *wire.Deliver, asked time.Time) v
 		return v
 	}
 	started := s.a.clock.millis()
-	s.a.cfg.Trace(TraceAccepted, d.Delivery)
+	s.a.cfg.Hooks.trace(TraceAccepted, d.Delivery)
 	s.publish(wire.OpAck, &wire.Ack{Delivery: d.Delivery, Started: started})
-	s.a.cfg.Trace(TraceAcked, d.Delivery)
+	s.a.cfg.Hooks.trace(TraceAcked, d.Delivery)
 	s.a.exec.start(work, d, started)
 	return accepted
 }
@@ -361,7 +389,7 @@ func (s *session) report(t *time.Timer) {
 	now := time.Now()
 	reports, next := s.a.exec.due(now)
 	for _, r := range reports {
-		s.a.cfg.Trace(TraceReport, r.Delivery)
+		s.a.cfg.Hooks.trace(TraceReport, r.Delivery)
 		subject := wire.ToServer(s.instance, wire.OpReport)
 		if err := s.conn.PublishRequest(subject, s.confirmSubject(r.Delivery), wire.Encode(r)); err != nil {
 			s.log.Debug("message is not sent", "op", wire.OpReport, "err", err)

@@ -45,6 +45,9 @@ type Config struct {
 
 	// Trace, if not nil, is called before each step of Place with the ID of the file. Tests stop, kill and race here.
 	Trace func(step Step, id string)
+	// Fault, if not nil, is called after Trace. An error is what the step ends with, in place of what it would do; one that
+	// is no *Error counts as WriteFailed. Simulations fill disks and break them here.
+	Fault func(step Step, id string) error
 }
 
 // File is one file to place.
@@ -89,6 +92,7 @@ type Placer struct {
 	rootName string
 	allowed  []location
 	trace    func(Step, string)
+	fault    func(Step, string) error
 
 	mu   sync.Mutex
 	busy map[string]chan struct{} // IDs and paths in use; closed when they become free
@@ -97,7 +101,9 @@ type Placer struct {
 
 // New returns a Placer that writes where cfg allows. Close releases it.
 func New(cfg Config) (_ *Placer, err error) {
-	p := &Placer{trace: cfg.Trace, busy: make(map[string]chan struct{}), made: make(map[string]fs.FileInfo)}
+	p := &Placer{
+		trace: cfg.Trace, fault: cfg.Fault, busy: make(map[string]chan struct{}), made: make(map[string]fs.FileInfo),
+	}
 	defer func() {
 		if err != nil {
 			p.Close()
@@ -170,9 +176,12 @@ func (p *Placer) Place(ctx context.Context, f File) (Result, error) {
 		{StepSyncDir, w.syncDir},
 		{StepVerify, w.verify},
 	} {
-		w.enter(s.step)
-		if err := ctx.Err(); err != nil && !w.published {
-			return Result{}, w.fail(stopped{err})
+		err := w.enter(s.step)
+		if ctx.Err() != nil && !w.published {
+			err = stopped{ctx.Err()}
+		}
+		if err != nil {
+			return Result{}, w.fail(err)
 		}
 		if err := s.do(); err != nil {
 			return Result{}, w.fail(err)

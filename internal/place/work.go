@@ -47,11 +47,15 @@ func newWork(p *Placer, f File) *work {
 	return &work{p: p, File: f, path: path}
 }
 
-func (w *work) enter(s Step) {
+func (w *work) enter(s Step) error {
 	w.step = s
 	if w.p.trace != nil {
 		w.p.trace(s, w.ID)
 	}
+	if w.p.fault != nil {
+		return w.p.fault(s, w.ID)
+	}
+	return nil
 }
 
 // fail gives err, an error of the current step or nil, the form that Place promises.
@@ -334,8 +338,11 @@ func (w *work) publish(ctx context.Context) error {
 		return err
 	}
 	w.published = true
-	w.enter(StepUnlink)
-	if err := w.removeTemp(); err != nil {
+	err := w.enter(StepUnlink)
+	if err == nil {
+		err = w.removeTemp()
+	}
+	if err != nil {
 		return fmt.Errorf("the file was placed, but its temporary stays: %w", peel(err))
 	}
 	return nil

@@ -36,12 +36,12 @@ func runKiller(state string) {
 	at := os.Getenv(killAtEnv)
 	a, err := agent.New(agent.Config{
 		StateDir: state, Root: os.Getenv(killRootEnv), Backoff: agent.Backoff{First: 20 * time.Millisecond, Max: 200 * time.Millisecond},
-		Trace: func(event, _ string) {
+		Hooks: agent.Hooks{Trace: func(event, _ string) {
 			if event == at {
 				syscall.Kill(os.Getpid(), syscall.SIGKILL)
 				select {}
 			}
-		},
+		}},
 	}, slog.New(slog.DiscardHandler))
 	if err == nil {
 		err = a.Run(context.Background())

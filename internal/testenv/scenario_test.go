@@ -261,7 +261,7 @@ func tooSlow(t *testing.T, s *testenv.Server) (waybill.DeliveryID, waybill.Insta
 	release := make(chan struct{})
 	t.Cleanup(func() { close(release) })
 	a := s.Agent(func(c *agent.Config) {
-		c.Trace = func(event, _ string) {
+		c.Hooks.Trace = func(event, _ string) {
 			if event == string(place.StepWrite) {
 				<-release
 			}
@@ -383,7 +383,7 @@ func modeNotApplicable(t *testing.T, s *testenv.Server) (waybill.DeliveryID, way
 
 func agentBroke(_ *testing.T, s *testenv.Server) (waybill.DeliveryID, waybill.InstanceID) {
 	a := s.Agent(func(c *agent.Config) {
-		c.Trace = func(event, _ string) {
+		c.Hooks.Trace = func(event, _ string) {
 			if event == string(place.StepWrite) {
 				panic("a bug in the agent")
 			}
@@ -399,7 +399,7 @@ func TestEveryOverallStatus(t *testing.T) {
 	hold, entered := make(chan struct{}), make(chan struct{}, 1)
 	good, away := s.Agent(), s.Enrol()
 	slow := s.Agent(func(c *agent.Config) {
-		c.Trace = func(event, _ string) {
+		c.Hooks.Trace = func(event, _ string) {
 			if event == string(place.StepWrite) {
 				entered <- struct{}{}
 				<-hold
