@@ -38,6 +38,10 @@ fleet: ## restart servers under 2,000 official agents (minutes; needs 20,000 ope
 	ulimit -n 20000 && $(GO) test ./internal/assist -run TestFleet -assist.fleet=2000 -v
 	ulimit -n 20000 && $(GO) test ./cmd/waybill -run TestRestartsDeafenNoOfficialAgent -official-agents=2000 -parallel 1 -timeout 10m -v
 
+.PHONY: campaign
+campaign: build ## break a fleet 500 times under 10,000 deliveries (about twelve minutes; ARGS='--seed N' repeats one)
+	bin/waybill sim --machines 200 --processes 25 --deliveries 10000 --kills 500 $(ARGS)
+
 .PHONY: cross
 cross: ## build the agent for every system it is made for
 	sh scripts/cross.sh

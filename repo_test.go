@@ -66,6 +66,7 @@ var layerOf = map[string]layer{
 	"cmd":                assembly,
 	"compat":             assembly,
 	"internal/server":    assembly,
+	"internal/sim":       assembly,
 	"internal/testenv":   assembly,
 }
 

@@ -60,7 +60,7 @@ It answers the file API of Alibaba Cloud ECS (SendFile, DescribeSendFileResults)
 	root.SetOut(e.out)
 	root.SetErr(e.err)
 	root.AddCommand(
-		newServerCmd(e), newDemoCmd(e),
+		newServerCmd(e), newDemoCmd(e), newSimCmd(e),
 		newSendCmd(e), newResultsCmd(e), newInstancesCmd(e), newActivationsCmd(e), newTagsCmd(e), newGroupsCmd(e),
 		newUsersCmd(e), newUserGroupsCmd(e), newAccessKeysCmd(e), newPoliciesCmd(e), newWhoamiCmd(e),
 		newAuditCmd(e), newAccountsCmd(e),

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package sim runs a whole fleet on one machine, breaks it in every way that the seed says, and looks whether the
+// invariants hold: a real server process, processes full of real agents, real TLS connections, a real database, real
+// files.
+//
+// What breaks: messages between agents and server are lost, doubled, late and overtaken; connections are cut and
+// stall; disks are slow and full; processes full of agents kill themselves at a step of placing a file; the server is
+// killed; its clock jumps; machines are cloned; machines leave. What is sent, where, and what breaks when, comes from the seed
+// alone (plan.go). How the processes interleave does not: the same seed repeats the same storm over the same fleet, not
+// each race in it.
+//
+// What is looked at, during the storm and after it, through the API and on disk, is in check.go.
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// Config says what to simulate. Start from DefaultConfig.
+type Config struct {
+	Seed       uint64
+	Machines   int
+	Processes  int // that the machines are spread over
+	Deliveries int // of the first account; a second one has a tenth of them, on machines of its own
+	Kills      int // of processes, one in twenty of them the server
+	// Duration is how long the storm lasts; 0: as the kills and deliveries need it.
+	Duration time.Duration
+	// MaxTimeout is the longest timeout of a delivery; the shortest is the API's. It bounds how long a run takes after
+	// its storm.
+	MaxTimeout time.Duration
+	// Dir holds everything: the server's data, the machines' states and roots, logs. It must not exist.
+	Dir string
+	// Child makes the command of a process that calls Child. Its standard streams are set by Run.
+	Child func() *exec.Cmd
+	// Progress is told how far the run is, in lines for people; nil: nobody.
+	Progress io.Writer
+}
+
+// DefaultConfig returns a run of about a minute and a half.
+func DefaultConfig() Config {
+	return Config{Machines: 40, Processes: 8, Deliveries: 400, Kills: 20, MaxTimeout: 20 * time.Second}
+}
+
+// Validate reports every setting that makes no sense.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.Machines < 4 {
+		errs = append(errs, fmt.Errorf("%d machines are too few for a fleet; use 4 at least", c.Machines))
+	}
+	if c.Processes < 1 || c.Processes > c.Machines {
+		errs = append(errs, fmt.Errorf("%d processes for %d machines make no sense", c.Processes, c.Machines))
+	}
+	if c.Deliveries < 1 || c.Kills < 0 || c.Duration < 0 {
+		errs = append(errs, errors.New("at least one delivery is needed, and no number may be below zero"))
+	}
+	if c.MaxTimeout < minTimeout {
+		errs = append(errs, fmt.Errorf("a timeout of %s is less than the API takes; use %s at least", c.MaxTimeout, minTimeout))
+	}
+	return errors.Join(errs...)
+}
+
+// minTimeout is the least that SendFile takes (api.md: Timeout).
+const minTimeout = 10 * time.Second
+
+// Run simulates what cfg says and returns what it saw. An error means that the simulation itself failed; broken
+// invariants are in the report.
+func Run(ctx context.Context, cfg Config) (*Report, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Progress == nil {
+		cfg.Progress = io.Discard
+	}
+	if err := os.Mkdir(cfg.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(filepath.Join(cfg.Dir, "logs"), 0o700); err != nil {
+		return nil, err
+	}
+	r := &run{cfg: cfg, plan: newPlan(&cfg), counts: counts{}}
+	r.fleet = make([]*machine, len(r.plan.machines))
+	r.processes, r.lives = make([]*process, cfg.Processes), make([]int, cfg.Processes)
+	defer r.killAll()
+	if err := r.simulate(ctx); err != nil {
+		return nil, err
+	}
+	return r.report(), nil
+}
+
+// simulate goes through the phases of a run.
+func (r *run) simulate(ctx context.Context) error {
+	began := time.Now()
+	r.say("seed %d: %s", r.cfg.Seed, r.plan)
+	if err := r.startServer(ctx); err != nil {
+		return err
+	}
+	if err := r.enrol(ctx); err != nil {
+		return err
+	}
+	for i := range r.cfg.Processes {
+		if err := r.startProcess(i); err != nil {
+			return err
+		}
+	}
+	if err := r.awaitOnline(ctx); err != nil {
+		return err
+	}
+	r.say("%d machines are online after %s; the storm lasts %s", len(r.fleet), since(began), r.plan.storm)
+
+	watching, stopWatching := context.WithCancel(ctx)
+	defer stopWatching()
+	watched := make(chan error, 2)
+	go func() { watched <- r.watch(watching) }()
+	go func() { watched <- r.readDisks(watching) }()
+	if err := errors.Join(r.storm(ctx), r.calm(ctx)); err != nil {
+		return err
+	}
+	r.say("the storm is over after %s; waiting until everything is final", since(began))
+	if err := r.awaitFinal(ctx); err != nil {
+		return err
+	}
+	stopWatching()
+	if err := errors.Join(<-watched, <-watched); err != nil {
+		return err
+	}
+	if err := r.stopProcesses(ctx); err != nil {
+		return err
+	}
+	r.say("everything has ended after %s; looking at it", since(began))
+	err := r.look(ctx)
+	r.took = time.Since(began)
+	return err
+}
+
+func since(t time.Time) time.Duration { return time.Since(t).Round(time.Second) }
+
+func (r *run) say(format string, args ...any) { fmt.Fprintf(r.cfg.Progress, format+"\n", args...) }
