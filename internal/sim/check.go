@@ -246,7 +246,7 @@ func (r *run) judge(s *sent, machine int, t *client.Target) {
 // paths returns what may be at each path of a machine: the deliveries that went there.
 func (r *run) paths() map[int]map[string][]*sent {
 	r.mu.Lock()
-	all := r.sent
+	all := r.begun
 	r.mu.Unlock()
 	m := map[int]map[string][]*sent{}
 	for _, s := range all {
@@ -357,9 +357,8 @@ func (r *run) walk(m *machine, root string, rest bool, went func(string) []*sent
 		s, why := r.whose(name, went(p))
 		switch {
 		case s == nil && why == "":
-		case s == nil && len(went(p)) == 0 && rest:
+		case s == nil && len(went(p)) == 0:
 			r.found.broken(invOwn, "%s is on %s, to which nobody has sent it", p, m.Instance)
-		case s == nil && len(went(p)) == 0: // sent, and the answer is not known yet
 		case s == nil:
 			r.found.broken(invWhole, "%s on %s %s", p, m.Instance, why)
 		default:
@@ -419,7 +418,7 @@ func (r *run) readDisks(ctx context.Context) error {
 // pathsOf is paths for one machine.
 func (r *run) pathsOf(machine int) map[string][]*sent {
 	r.mu.Lock()
-	all := r.sent
+	all := r.begun
 	r.mu.Unlock()
 	m := map[string][]*sent{}
 	for _, s := range all {

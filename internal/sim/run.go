@@ -48,6 +48,7 @@ type run struct {
 	processes []*process
 	lives     []int // of each
 	counts    counts
+	begun     []*sent // whose first call is about to be made: their files may come before the answer
 	sent      []*sent // in the order of their answers
 }
 
@@ -56,6 +57,8 @@ type process struct {
 	cmd   *exec.Cmd
 	in    io.WriteCloser
 	ended chan struct{} // closed when it has
+
+	doomed bool // it is about to be killed and started again; of the goroutine of the storm
 
 	mu  sync.Mutex // of in
 	err error      // of its end; read it once ended is closed
@@ -395,11 +398,10 @@ func (r *run) happen(ctx context.Context, e event, restarts *errgroup.Group) err
 		})
 	case killProcess:
 		p := r.process(e.process)
-		select {
-		case <-p.ended: // it is away already
+		if p.doomed { // it is away already, or about to be
 			return nil
-		default:
 		}
+		p.doomed = true
 		p.tell(command{Die: &e.point})
 		restarts.Go(func() error {
 			select {

@@ -45,7 +45,7 @@ func TestCampaign(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Seed = uint64(time.Now().UnixNano() % 1e9)
 	cfg.Dir = filepath.Join(t.TempDir(), "sim")
-	cfg.Deliveries, cfg.Kills, cfg.Duration, cfg.MaxTimeout = 300, 24, 35*time.Second, 15*time.Second
+	cfg.Deliveries, cfg.Kills, cfg.Duration, cfg.MaxTimeout = 300, 24, 30*time.Second, 15*time.Second
 	cfg.Progress = testLog{t}
 	cfg.Child = func() *exec.Cmd {
 		cmd := exec.Command(exe)
@@ -60,7 +60,7 @@ func TestCampaign(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !r.Held() {
-		t.Errorf("repeat it with: waybill sim --seed %d --deliveries 300 --kills 24 --duration 35s --max-timeout 15s", cfg.Seed)
+		t.Errorf("repeat it with: waybill sim --seed %d --deliveries 300 --kills 24 --duration 30s --max-timeout 15s", cfg.Seed)
 	}
 	for _, what := range []string{killProcess, killServer, cutLink, splitLink, jumpClock, clone, leave, lost, doubled, delayed, diskSlow} {
 		if r.Counts[what] == 0 {
@@ -136,7 +136,7 @@ func lookedAt(t *testing.T, target client.Target, change func(*delivery)) (*run,
 	}
 	s := &sent{delivery: d, id: "f-1", seen: map[waybill.InstanceID]seen{}}
 	s.sum = sha256.Sum256(r.plan.content(d))
-	r.sent = []*sent{s}
+	r.begun, r.sent = []*sent{s}, []*sent{s}
 	target.Instance = "mi-1"
 	r.judge(s, 0, &target)
 	return r, s

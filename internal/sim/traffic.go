@@ -69,6 +69,9 @@ func (r *run) sendOne(ctx context.Context, d *delivery) error {
 		req.Instances = append(req.Instances, waybill.InstanceID(r.fleet[m].Instance))
 	}
 	s := &sent{delivery: d, sum: sha256.Sum256(req.Content), seen: map[waybill.InstanceID]seen{}}
+	r.mu.Lock()
+	r.begun = append(r.begun, s)
+	r.mu.Unlock()
 	err := r.insist(ctx, func(ctx context.Context) (err error) {
 		s.id, err = r.clients[d.account].SendFile(ctx, req)
 		return err
