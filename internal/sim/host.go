@@ -135,12 +135,7 @@ func (h *host) counted() counts {
 // run runs the agent of a machine until ctx ends.
 func (h *host) run(ctx context.Context, m *machine) {
 	log := h.log.With("machine", m.Number)
-	published, err := os.OpenFile(m.published(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		log.Error("no agent", "err", err)
-		return
-	}
-	f := &fate{host: h, machine: m.Number, published: published, seen: map[string]int{}}
+	f := &fate{host: h, machine: m.Number, published: m.published(), seen: map[string]int{}}
 	a, err := agent.New(agent.Config{
 		StateDir: m.State, Root: m.Root, Version: "sim",
 		Backoff: agent.Backoff{First: 200 * time.Millisecond, Max: 2 * time.Second},
@@ -153,7 +148,6 @@ func (h *host) run(ctx context.Context, m *machine) {
 		return
 	}
 	h.agents.Go(func() {
-		defer published.Close()
 		err := a.Run(ctx)
 		if errors.Is(err, agent.ErrDeregistered) || errors.Is(err, agent.ErrQuarantined) {
 			log.Info("agent ended", "err", err)
@@ -168,7 +162,7 @@ func (h *host) run(ctx context.Context, m *machine) {
 type fate struct {
 	host      *host
 	machine   int
-	published *os.File // a line for each delivery whose file got its final name; it outlives the process
+	published string // a file with a line for each delivery whose file got its final name; it outlives the process
 
 	mu   sync.Mutex
 	seen map[string]int
@@ -253,7 +247,7 @@ func (f *fate) disk(step place.Step, _ string) error {
 func (f *fate) trace(event, delivery string) {
 	if event == string(place.StepSyncDir) {
 		f.count(placed)
-		if _, err := f.published.WriteString(delivery + "\n"); err != nil {
+		if err := note(f.published, delivery); err != nil {
 			f.host.log.Error("publication is not noted", "err", err)
 		}
 	}
@@ -263,4 +257,14 @@ func (f *fate) trace(event, delivery string) {
 	if die {
 		kill()
 	}
+}
+
+// note appends a line to a file, which is not kept open: of 10,000 machines in a process, each has few files.
+func note(name, line string) error {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(line + "\n")
+	return errors.Join(err, f.Close())
 }
