@@ -243,27 +243,8 @@ func (r *run) judge(s *sent, machine int, t *client.Target) {
 	}
 }
 
-// paths returns what may be at each path of a machine: the deliveries that went there.
-func (r *run) paths() map[int]map[string][]*sent {
-	r.mu.Lock()
-	all := r.begun
-	r.mu.Unlock()
-	m := map[int]map[string][]*sent{}
-	for _, s := range all {
-		for _, t := range s.targets {
-			if m[t] == nil {
-				m[t] = map[string][]*sent{}
-			}
-			p := path.Join(s.dir, s.name)
-			m[t][p] = append(m[t][p], s)
-		}
-	}
-	return m
-}
-
 // lookAtDisks compares what is on each machine with how its deliveries ended.
 func (r *run) lookAtDisks(ctx context.Context, ends map[*sent]map[int]client.Target) error {
-	went := r.paths()
 	for _, m := range r.fleet {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -279,14 +260,14 @@ func (r *run) lookAtDisks(ctx context.Context, ends map[*sent]map[int]client.Tar
 			return err
 		}
 		for _, root := range roots {
-			if err := r.walk(m, root, true, func(p string) []*sent { return went[m.Number][p] }, func(p string, s *sent) {
-				there[p] = append(there[p], s)
-			}); err != nil {
+			if err := r.walk(m, root, true, func(p string, s *sent) { there[p] = append(there[p], s) }); err != nil {
 				return err
 			}
 		}
-		for p, list := range went[m.Number] {
-			r.compare(m, p, list, there[p], ends)
+		for at, went := range r.went {
+			if at.machine == m.Number {
+				r.compare(m, at.path, went, there[at.path], ends)
+			}
 		}
 	}
 	return nil
@@ -333,9 +314,8 @@ func (r *run) compare(m *machine, p string, went, there []*sent, ends map[*sent]
 	}
 }
 
-// walk looks at every file of a machine. went says which deliveries may have put it there, has is told whose it is. At rest
-// there must be no temporary file.
-func (r *run) walk(m *machine, root string, rest bool, went func(string) []*sent, has func(string, *sent)) error {
+// walk looks at every file of a machine. has is told whose it is. At rest there must be no temporary file.
+func (r *run) walk(m *machine, root string, rest bool, has func(string, *sent)) error {
 	return filepath.WalkDir(root, func(name string, e fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // a temporary that has gone, or a directory
@@ -354,10 +334,10 @@ func (r *run) walk(m *machine, root string, rest bool, went func(string) []*sent
 			return nil
 		}
 		r.found.try(invWhole, 1)
-		s, why := r.whose(name, went(p))
+		s, why := r.whose(name, m.Number, p)
 		switch {
 		case s == nil && why == "":
-		case s == nil && len(went(p)) == 0:
+		case s == nil && len(r.whatWent(m.Number, p)) == 0:
 			r.found.broken(invOwn, "%s is on %s, to which nobody has sent it", p, m.Instance)
 		case s == nil:
 			r.found.broken(invWhole, "%s on %s %s", p, m.Instance, why)
@@ -368,8 +348,9 @@ func (r *run) walk(m *machine, root string, rest bool, went func(string) []*sent
 	})
 }
 
-// whose returns the delivery whose file that is, or why it is nobody's; neither if it has gone meanwhile.
-func (r *run) whose(name string, candidates []*sent) (*sent, string) {
+// whose returns the delivery whose file that is, at a path of a machine, or why it is nobody's; neither if it has gone
+// meanwhile.
+func (r *run) whose(name string, machine int, path string) (*sent, string) {
 	f, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ""
@@ -387,7 +368,7 @@ func (r *run) whose(name string, candidates []*sent) (*sent, string) {
 		return nil, "cannot be looked at: " + err.Error()
 	}
 	sum := sha256.Sum256(b)
-	for _, s := range candidates {
+	for _, s := range r.whatWent(machine, path) { // once the file is read: what is sent now may be in it
 		if s.sum != sum {
 			continue
 		}
@@ -407,27 +388,11 @@ func (r *run) whose(name string, candidates []*sent) (*sent, string) {
 func (r *run) readDisks(ctx context.Context) error {
 	for n := 0; pauseUntil(ctx, time.Now().Add(50*time.Millisecond)); n++ {
 		m := r.fleet[n%len(r.fleet)]
-		went := r.pathsOf(m.Number)
-		if err := r.walk(m, m.Root, false, func(p string) []*sent { return went[p] }, func(string, *sent) {}); err != nil {
+		if err := r.walk(m, m.Root, false, func(string, *sent) {}); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// pathsOf is paths for one machine.
-func (r *run) pathsOf(machine int) map[string][]*sent {
-	r.mu.Lock()
-	all := r.begun
-	r.mu.Unlock()
-	m := map[string][]*sent{}
-	for _, s := range all {
-		if slices.Contains(s.targets, machine) {
-			p := path.Join(s.dir, s.name)
-			m[p] = append(m[p], s)
-		}
-	}
-	return m
 }
 
 // report puts together what was seen.

@@ -48,8 +48,14 @@ type run struct {
 	processes []*process
 	lives     []int // of each
 	counts    counts
-	begun     []*sent // whose first call is about to be made: their files may come before the answer
-	sent      []*sent // in the order of their answers
+	went      map[spot][]*sent // what may be there: its file may come before the call that sends it is answered
+	sent      []*sent          // in the order of their answers
+}
+
+// spot is a path on a machine.
+type spot struct {
+	machine int
+	path    string
 }
 
 // process is a child.

@@ -85,7 +85,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if err := os.Mkdir(filepath.Join(cfg.Dir, "logs"), 0o700); err != nil {
 		return nil, err
 	}
-	r := &run{cfg: cfg, plan: newPlan(&cfg), counts: counts{}}
+	r := &run{cfg: cfg, plan: newPlan(&cfg), counts: counts{}, went: map[spot][]*sent{}}
 	r.fleet = make([]*machine, len(r.plan.machines))
 	r.processes, r.lives = make([]*process, cfg.Processes), make([]int, cfg.Processes)
 	defer r.killAll()

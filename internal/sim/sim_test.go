@@ -124,7 +124,7 @@ func TestValidate(t *testing.T) {
 func lookedAt(t *testing.T, target client.Target, change func(*delivery)) (*run, *sent) {
 	t.Helper()
 	cfg := DefaultConfig()
-	r := &run{cfg: cfg, plan: newPlan(&cfg), counts: counts{}}
+	r := &run{cfg: cfg, plan: newPlan(&cfg), counts: counts{}, went: map[spot][]*sent{}}
 	m := &machine{Number: 0, Instance: "mi-1", Root: filepath.Join(t.TempDir(), "root"), State: t.TempDir()}
 	if err := m.makeRoot(); err != nil {
 		t.Fatal(err)
@@ -136,7 +136,8 @@ func lookedAt(t *testing.T, target client.Target, change func(*delivery)) (*run,
 	}
 	s := &sent{delivery: d, id: "f-1", seen: map[waybill.InstanceID]seen{}}
 	s.sum = sha256.Sum256(r.plan.content(d))
-	r.begun, r.sent = []*sent{s}, []*sent{s}
+	r.sent = []*sent{s}
+	r.goes(s)
 	target.Instance = "mi-1"
 	r.judge(s, 0, &target)
 	return r, s

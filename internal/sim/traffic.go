@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -69,9 +70,7 @@ func (r *run) sendOne(ctx context.Context, d *delivery) error {
 		req.Instances = append(req.Instances, waybill.InstanceID(r.fleet[m].Instance))
 	}
 	s := &sent{delivery: d, sum: sha256.Sum256(req.Content), seen: map[waybill.InstanceID]seen{}}
-	r.mu.Lock()
-	r.begun = append(r.begun, s)
-	r.mu.Unlock()
+	r.goes(s)
 	err := r.insist(ctx, func(ctx context.Context) (err error) {
 		s.id, err = r.clients[d.account].SendFile(ctx, req)
 		return err
@@ -84,6 +83,23 @@ func (r *run) sendOne(ctx context.Context, d *delivery) error {
 	defer r.mu.Unlock()
 	r.sent = append(r.sent, s)
 	return nil
+}
+
+// goes notes where the file of s may be from now on.
+func (r *run) goes(s *sent) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range s.targets {
+		at := spot{t, path.Join(s.dir, s.name)}
+		r.went[at] = append(r.went[at], s)
+	}
+}
+
+// whatWent returns what may be at a path of a machine.
+func (r *run) whatWent(machine int, path string) []*sent {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.went[spot{machine, path}]
 }
 
 // insist makes a call again until it is answered. A refusal that does not pass by itself is an error.
