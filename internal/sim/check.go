@@ -245,6 +245,10 @@ func (r *run) judge(s *sent, machine int, t *client.Target) {
 
 // lookAtDisks compares what is on each machine with how its deliveries ended.
 func (r *run) lookAtDisks(ctx context.Context, ends map[*sent]map[int]client.Target) error {
+	spots := map[int][]spot{} // of each machine
+	for at := range r.went {
+		spots[at.machine] = append(spots[at.machine], at)
+	}
 	for _, m := range r.fleet {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -264,10 +268,8 @@ func (r *run) lookAtDisks(ctx context.Context, ends map[*sent]map[int]client.Tar
 				return err
 			}
 		}
-		for at, went := range r.went {
-			if at.machine == m.Number {
-				r.compare(m, at.path, went, there[at.path], ends)
-			}
+		for _, at := range spots[m.Number] {
+			r.compare(m, at.path, r.went[at], there[at.path], ends)
 		}
 	}
 	return nil
