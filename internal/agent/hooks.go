@@ -23,6 +23,9 @@ type Hooks struct {
 	Fault func(step place.Step, delivery string) error
 	// Message decides what becomes of a message between agent and server.
 	Message func(Message) Fate
+	// Deliver is called with each delivery that arrives, also when it comes again, and may change it. If it returns false,
+	// the agent has never heard of it.
+	Deliver func(*wire.Deliver) bool
 	// Dial makes the agent's connections, to HTTPS and to the bus, where no proxy is in between.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Capability is told to the server in place of wire.Capability, if it is not zero.

@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"net"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -85,6 +86,30 @@ func TestFault(t *testing.T) {
 			}
 			return len(rs) > 0 && rs[len(rs)-1].Delivery == id
 		})
+	}
+}
+
+// TestDeliverHook changes one delivery as it arrives, and keeps another from the agent, pushed or pulled.
+func TestDeliverHook(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	kept, changed := s.deliverTo("f-1", "/", "x", "content"), s.deliverTo("f-2", "/", "y", "content")
+	s.hold(kept)
+	s.hold(changed)
+	a := startAgent(s, func(c *Config) {
+		c.Hooks.Deliver = func(d *wire.Deliver) bool {
+			d.Name += ".new"
+			return d.Delivery != "f-1"
+		}
+	})
+	s.send(a.instance, kept)
+	reports := awaitThat(s, wire.OpReport, func(rs []wire.Report) bool { return len(rs) > 0 })
+	if r := reports[0]; r.Delivery != "f-2" || r.Cause != "" {
+		t.Errorf("reported: %+v", r)
+	}
+	entries, err := os.ReadDir(a.root)
+	if err != nil || len(entries) != 1 || entries[0].Name() != "y.new" {
+		t.Errorf("placed: %v, %v", entries, err)
 	}
 }
 

@@ -346,6 +346,9 @@ func (s *session) take(work context.Context, d *wire.Deliver, asked time.Time) v
 		return known
 	}
 	s.a.clock.learn(d.Sent, asked)
+	if f := s.a.cfg.Hooks.Deliver; f != nil && !f(d) {
+		return known
+	}
 	if asked.IsZero() && s.a.clock.passed(d.Deadline) {
 		s.a.exec.miss() // it may be the estimate that is wrong: the answer to a pull tells
 		return refused

@@ -33,6 +33,12 @@ var outcomes = map[waybill.Cause]outcome{
 	waybill.CauseAgentBroke:    {"FileCreateFail", "Unexpected error during creating"},
 }
 
+// Words returns the ErrorCode and the ErrorInfo of a target that ended for that cause.
+func Words(c waybill.Cause) (code, info string) {
+	o := outcomeOf(c)
+	return o.code, o.info
+}
+
 // outcomeOf returns the words for c. A cause that only a newer agent knows reads like any unforeseen failure.
 func outcomeOf(c waybill.Cause) outcome {
 	if o, ok := outcomes[c]; ok {

@@ -48,6 +48,11 @@ type Config struct {
 	Grace time.Duration // how long after its deadline a target may still be told of by a report under way
 
 	Now func() time.Time // nil: time.Now
+
+	// Sending, if not nil, is called with each delivery that is valid, before its instances are looked at; done is called
+	// once it is stored and they are told, or has come to nothing. An error refuses it. It is for machines that play a
+	// part, which must be what the part asks for by then; see internal/script. It may be called by several goroutines.
+	Sending func(ctx context.Context, d *waybill.Delivery, to []waybill.InstanceID) (done func(stored bool), err error)
 }
 
 // DefaultConfig returns the published limits and the retention of the seed (two weeks, 100,000 deliveries).

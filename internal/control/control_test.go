@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -376,6 +377,53 @@ func TestSweepTakesManyInSteps(t *testing.T) {
 	open, err := f.store.OpenTargets(t.Context(), i, 10)
 	if err != nil || len(open) != 0 {
 		t.Errorf("%d left, %v", len(open), err)
+	}
+}
+
+// TestSending looks that whoever is asked before a delivery is accepted can still change what it meets, is told what
+// became of it, and is asked for nothing that is refused anyway or comes again.
+func TestSending(t *testing.T) {
+	t.Parallel()
+	var f *fixture
+	var asked []waybill.DeliveryID
+	var ended []bool
+	var refuse error
+	f = newFixture(t, func(c *Config) {
+		c.Sending = func(ctx context.Context, d *waybill.Delivery, to []waybill.InstanceID) (func(bool), error) {
+			asked = append(asked, d.ID)
+			if err := f.Bye(ctx, to[0], "session", waybill.Stopped); err != nil {
+				return nil, err
+			}
+			return func(stored bool) { ended = append(ended, stored) }, refuse
+		}
+	})
+	i := f.enrol()
+	act := f.act()
+	act.Token = "once"
+	id, err := f.Send(t.Context(), act, request(i, i))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := f.target(id); got.Cause != waybill.CauseAgentStopped {
+		t.Errorf("the change came too late: %+v", got)
+	}
+	if again, err := f.Send(t.Context(), act, request(i, i)); again != id || err != nil {
+		t.Errorf("repeated: %s, %v", again, err)
+	}
+	bad := request(i)
+	bad.File.Name = ""
+	if _, err := f.Send(t.Context(), f.act(), bad); err == nil {
+		t.Error("a file without a name is accepted")
+	}
+	if _, err := f.Send(t.Context(), f.act(), request("mi-none")); waybill.CodeOf(err) != waybill.InstanceNotFound {
+		t.Errorf("unknown instance: %v", err)
+	}
+	refuse = errors.New("no")
+	if _, err := f.Send(t.Context(), f.act(), request(i)); !errors.Is(err, refuse) {
+		t.Errorf("refused: %v", err)
+	}
+	if len(asked) != 3 || asked[0] != id || !slices.Equal(ended, []bool{true, false}) {
+		t.Errorf("asked for %q, ended %v", asked, ended)
 	}
 }
 

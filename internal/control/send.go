@@ -52,6 +52,22 @@ func (s *Service) send(ctx context.Context, act *waybill.Act, req SendRequest) (
 	if err := s.mustBeGroup(ctx, act.Account, req.ResourceGroup); err != nil {
 		return "", err
 	}
+	if s.cfg.Sending == nil {
+		return s.accept(ctx, act, &req, d)
+	}
+	done, err := s.cfg.Sending(ctx, &d.Delivery, unique(req.Instances))
+	if err != nil {
+		return "", fmt.Errorf("send: %w", err)
+	}
+	stored := false
+	defer func() { done(stored) }()
+	id, err := s.accept(ctx, act, &req, d)
+	stored = err == nil
+	return id, err
+}
+
+// accept stores a delivery and tells the machines.
+func (s *Service) accept(ctx context.Context, act *waybill.Act, req *SendRequest, d *store.NewDelivery) (waybill.DeliveryID, error) {
 	instances, err := s.store.InstancesByID(ctx, act.Account, req.Region, req.Instances)
 	if err != nil {
 		return "", fmt.Errorf("send: %w", err)
