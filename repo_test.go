@@ -65,6 +65,7 @@ var layerOf = map[string]layer{
 	"bench":              assembly,
 	"cmd":                assembly,
 	"compat":             assembly,
+	"internal/script":    assembly,
 	"internal/server":    assembly,
 	"internal/sim":       assembly,
 	"internal/testenv":   assembly,

@@ -21,6 +21,7 @@ import (
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/agent"
 	"github.com/openwaybill/waybill/internal/client"
+	"github.com/openwaybill/waybill/internal/script"
 	"github.com/openwaybill/waybill/internal/server"
 	"github.com/openwaybill/waybill/internal/telemetry"
 )
@@ -33,6 +34,9 @@ type demoOptions struct {
 	httpListen  string
 	agentListen string
 	logLevel    string
+	script      string
+	check       bool
+	info        string
 }
 
 func newDemoCmd(e env) *cobra.Command {
@@ -43,10 +47,14 @@ func newDemoCmd(e env) *cobra.Command {
 		Long: `Run a server and a few agents, each with a root directory of its own, and deliver a real file to them. It stays
 up until Ctrl-C, to be tried with any client.
 
+With --script nothing is delivered: the machines of FILE wait for deliveries, and answer each as FILE says, for tests of
+code that calls the API. See docs/testing-with-waybill.md.
+
 Exit codes: 0 ended by Ctrl-C, or with --once: all machines have the file; 1 error, 2 usage, 3 some machines do not
 have the file, 4 not final in time.`,
 		Example: `  waybill demo
-  waybill demo --once --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --agent-listen 127.0.0.1:0`,
+  waybill demo --once --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --agent-listen 127.0.0.1:0
+  waybill demo --script machines.yaml --info demo.json`,
 		Args: usageArgs(cobra.NoArgs),
 	}
 	f := cmd.Flags()
@@ -58,14 +66,34 @@ have the file, 4 not final in time.`,
 	f.StringVar(&o.httpListen, "http-listen", "127.0.0.1:8479", "loopback `ADDRESS` for plain HTTP")
 	f.StringVar(&o.agentListen, "agent-listen", "127.0.0.1:8422", "`ADDRESS` for the agents' link")
 	f.StringVar(&o.logLevel, "log-level", "error", "debug, info, warn or error")
-	cmd.RunE = runE(e, func(ctx context.Context, _ []string) error { return o.run(ctx, e) })
+	f.StringVar(&o.script, "script", "", "YAML `FILE` that says what becomes of the deliveries to each machine")
+	f.BoolVar(&o.check, "check", false, "with --script: only check it")
+	f.StringVar(&o.info, "info", "",
+		"with --script: `FILE` for addresses, keys and machines as JSON, there while the demo is ready")
+	cmd.RunE = runE(e, func(ctx context.Context, _ []string) error {
+		if o.script != "" {
+			for _, other := range []string{"once", "agents"} {
+				if f.Changed(other) {
+					return usagef("--%s has no meaning with --script; leave one of them out", other)
+				}
+			}
+			return o.runScript(ctx, e)
+		}
+		for _, only := range []string{"check", "info"} {
+			if f.Changed(only) {
+				return usagef("--%s goes with --script FILE", only)
+			}
+		}
+		if most := waybill.DefaultLimits().Instances; o.agents < 1 || o.agents > most {
+			return usagef("%d machines: from 1 to %d are possible", o.agents, most)
+		}
+		return o.run(ctx, e, nil)
+	})
 	return usageFlags(cmd)
 }
 
-func (o *demoOptions) run(ctx context.Context, e env) (err error) {
-	if most := waybill.DefaultLimits().Instances; o.agents < 1 || o.agents > most {
-		return usagef("%d machines: from 1 to %d are possible", o.agents, most)
-	}
+// run runs a server, and either delivers a file to some machines or, if parts are given, leaves the machines to play them.
+func (o *demoOptions) run(ctx context.Context, e env, parts *script.Script) (err error) {
 	log, err := telemetry.NewLogger(e.err, o.logLevel, "text")
 	if err != nil {
 		return &exitError{exitUsage, err}
@@ -87,6 +115,10 @@ func (o *demoOptions) run(ctx context.Context, e env) (err error) {
 	if err := checkListeners(&cfg); err != nil {
 		return err
 	}
+	var players *script.Fleet
+	if parts != nil {
+		players = o.players(&cfg, parts, log)
+	}
 	s, err := server.Open(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -100,9 +132,13 @@ func (o *demoOptions) run(ctx context.Context, e env) (err error) {
 	serving.Go(func() error { return s.Run(serverCtx) })
 	agentCtx, stopAgents := context.WithCancel(ctx)
 	defer stopAgents()
-	err = o.show(ctx, agentCtx, e, s, &fleet, log)
+	if players != nil {
+		err = o.play(ctx, e, s, players)
+	} else {
+		err = o.show(ctx, agentCtx, e, s, &fleet, log)
+	}
 	switch {
-	case err != nil:
+	case err != nil || players != nil:
 	case o.once:
 		fmt.Fprintln(e.out, "\nThat was all: with --once the server ends now. Leave it out to go on.")
 	default:
