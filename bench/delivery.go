@@ -17,6 +17,8 @@ import (
 const (
 	contentBytes   = 1 << 10
 	deliveryRounds = 7 // after one to warm up
+	largeRounds    = 3 // of a large fleet, whose rounds take long
+	largeFleet     = 1000
 	settle         = 250 * time.Millisecond
 )
 
@@ -32,29 +34,32 @@ func (b *bench) delivery(ctx context.Context) error {
 }
 
 func (b *bench) deliverTo(ctx context.Context, n int) (err error) {
-	s, err := b.openSite(ctx, nil)
+	s, _, err := b.openChildSite(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	machines, err := b.enrol(ctx, s, n)
+	f, err := b.enrol(ctx, s, n)
 	if err != nil {
 		return fmt.Errorf("enrol: %w", err)
 	}
-	stop, err := runAgents(ctx, s, machines, b.log)
+	stop, err := b.startAgents(ctx, s, f)
 	if err != nil {
 		return err
 	}
-	defer stop()
+	defer func() { err = errors.Join(err, stop()) }()
 	bare, err := b.openBareFleet(ctx, n)
 	if err != nil {
 		return fmt.Errorf("floor: %w", err)
 	}
 	defer func() { err = errors.Join(err, bare.close()) }()
 
-	name := fmt.Sprintf("delivery/%d", n)
+	name, rounds := fmt.Sprintf("delivery/%d", n), deliveryRounds
+	if n > largeFleet {
+		rounds = largeRounds
+	}
 	var called, answered, floor samples
-	for round := range deliveryRounds + 1 { // turn by turn, so that whatever else the machine does falls on both
+	for round := range rounds + 1 { // turn by turn, so that whatever else the machine does falls on both
 		content := make([]byte, contentBytes)
 		rand.Read(content)
 		var sent, all time.Duration
@@ -62,7 +67,7 @@ func (b *bench) deliverTo(ctx context.Context, n int) (err error) {
 			return err
 		}
 		all, err := b.timed(fmt.Sprintf("delivery-%d", n), func() (err error) {
-			sent, err = s.deliver(ctx, machines, content)
+			sent, err = s.deliver(ctx, f, content)
 			return err
 		})
 		if err != nil {
@@ -90,9 +95,9 @@ func (b *bench) deliverTo(ctx context.Context, n int) (err error) {
 func ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }
 
 // deliver sends content to all machines in one SendFile, and returns once all have it. sent is when it was answered.
-func (s *site) deliver(ctx context.Context, to []machine, content []byte) (sent time.Duration, err error) {
+func (s *site) deliver(ctx context.Context, to *fleet, content []byte) (sent time.Duration, err error) {
 	start := time.Now()
-	id, err := s.client.SendFile(ctx, file("bench", content, to...))
+	id, err := s.client.SendFile(ctx, file("bench", content, to.ids...))
 	sent = time.Since(start)
 	if err != nil {
 		return sent, err
@@ -100,7 +105,7 @@ func (s *site) deliver(ctx context.Context, to []machine, content []byte) (sent 
 	if err := s.await(ctx, 0, `SELECT pending + running FROM deliveries WHERE id = ?`, id); err != nil {
 		return sent, err
 	}
-	return sent, s.succeeded(ctx, id, len(to))
+	return sent, s.succeeded(ctx, id, len(to.ids))
 }
 
 // succeeded fails unless all n targets of a delivery did.

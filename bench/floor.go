@@ -34,33 +34,34 @@ const (
 )
 
 // startBareNATS starts a NATS server that has TLS, as ours, and no accounts.
-func startBareNATS(dir string) (*natsserver.Server, *identity.Authority, error) {
+func startBareNATS(dir string) (*natsserver.Server, error) {
 	ca, err := identity.OpenAuthority(dir)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	config, err := ca.ServerTLS([]string{"127.0.0.1"})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	srv, err := natsserver.NewServer(&natsserver.Options{
 		Host: "127.0.0.1", Port: natsserver.RANDOM_PORT, NoSigs: true, NoLog: true, TLS: true, TLSConfig: config,
 		TLSHandshakeFirst: true, TLSTimeout: handshakeLimit, AuthTimeout: handshakeLimit + 1, PingInterval: time.Minute,
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	srv.Start()
 	if !srv.ReadyForConnections(natsReadyIn) {
 		srv.Shutdown()
-		return nil, nil, errors.New("the bare NATS server does not start")
+		return nil, errors.New("the bare NATS server does not start")
 	}
-	return srv, ca, nil
+	return srv, nil
 }
 
-// connectBare makes n bare TLS connections to a bare server. Each subscribes to the subject of its number.
+// connectBare makes n bare TLS connections to a bare server. Each subscribes to the subject of its number, which first is
+// added to; handle is told the number without it.
 func connectBare(
-	ctx context.Context, addr string, config *tls.Config, n int, handle func(i int, c *nats.Conn, m *nats.Msg),
+	ctx context.Context, addr string, config *tls.Config, first, n int, handle func(i int, c *nats.Conn, m *nats.Msg),
 ) ([]*nats.Conn, error) {
 	conns := make([]*nats.Conn, n)
 	eg, ctx := errgroup.WithContext(ctx)
@@ -73,7 +74,7 @@ func connectBare(
 				return err
 			}
 			conns[i] = c
-			if _, err := c.Subscribe(bareSubject(i), func(m *nats.Msg) { handle(i, c, m) }); err != nil {
+			if _, err := c.Subscribe(bareSubject(first+i), func(m *nats.Msg) { handle(i, c, m) }); err != nil {
 				return err
 			}
 			return flush(ctx, c)
@@ -99,11 +100,11 @@ func closeAll(conns []*nats.Conn) {
 // bareFleet does what a delivery cannot do without: a message to each machine, the file written and synced, an answer
 // of each, one insert and one update of everything.
 type bareFleet struct {
+	n       int
 	srv     *natsserver.Server
 	pub     *nats.Conn
-	conns   []*nats.Conn
+	stop    func() error // of the machines
 	answers chan *nats.Msg
-	dirs    []string
 	db      *sql.DB
 	list    string // JSON array of the machines' names
 	round   int
@@ -114,7 +115,7 @@ func (b *bench) openBareFleet(ctx context.Context, n int) (_ *bareFleet, err err
 	if err != nil {
 		return nil, err
 	}
-	f := &bareFleet{answers: make(chan *nats.Msg, n)}
+	f := &bareFleet{n: n, answers: make(chan *nats.Msg, n)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.close())
@@ -126,18 +127,16 @@ func (b *bench) openBareFleet(ctx context.Context, n int) (_ *bareFleet, err err
 	names := make([]string, n)
 	for i := range n {
 		names[i] = fmt.Sprintf("mi-hz%030d", i)
-		home := filepath.Join(dir, "machines", strconv.Itoa(i))
-		if err := os.MkdirAll(home, 0o755); err != nil {
+		if err := os.MkdirAll(machineIn(dir, i).root, 0o755); err != nil {
 			return nil, err
 		}
-		f.dirs = append(f.dirs, home)
 	}
 	list, err := json.Marshal(names)
 	if err != nil {
 		return nil, err
 	}
 	f.list = string(list)
-	srv, ca, err := startBareNATS(dir)
+	srv, err := startBareNATS(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -148,8 +147,8 @@ func (b *bench) openBareFleet(ctx context.Context, n int) (_ *bareFleet, err err
 	if _, err := f.pub.ChanSubscribe(bareAnswers, f.answers); err != nil {
 		return nil, err
 	}
-	config := &tls.Config{RootCAs: ca.Pool(), MinVersion: tls.VersionTLS12}
-	f.conns, err = connectBare(ctx, srv.Addr().String(), config, n, f.receive)
+	p := part{Dir: dir, Address: srv.Addr().String(), CA: filepath.Join(dir, caName)}
+	f.stop, err = b.startMachines(ctx, roleClients, p, n)
 	return f, err
 }
 
@@ -166,21 +165,26 @@ func (b *bench) openBareDatabase(ctx context.Context, dir string) (*sql.DB, erro
 	return openSQLite(path, "synchronous(FULL)")
 }
 
-func (f *bareFleet) close() error {
-	closeAll(append(f.conns, f.pub))
+func (f *bareFleet) close() (err error) {
+	if f.stop != nil {
+		err = f.stop()
+	}
+	if f.pub != nil {
+		f.pub.Close()
+	}
 	if f.srv != nil {
 		f.srv.Shutdown()
 	}
 	if f.db != nil {
-		return f.db.Close()
+		err = errors.Join(err, f.db.Close())
 	}
-	return nil
+	return err
 }
 
-// receive is what a machine does.
-func (f *bareFleet) receive(i int, c *nats.Conn, m *nats.Msg) {
+// receiveBare is what a machine does.
+func receiveBare(dir string, c *nats.Conn, m *nats.Msg) {
 	answer := make([]byte, bareAnswer)
-	if err := writeDurably(f.dirs[i], "bench", m.Data); err != nil {
+	if err := writeDurably(dir, "bench", m.Data); err != nil {
 		answer = []byte(err.Error())
 	}
 	_ = c.Publish(bareAnswers, answer) // if it does not go out, the round fails for want of it
@@ -214,12 +218,12 @@ func (f *bareFleet) deliver(ctx context.Context, content []byte) error {
 	if err := f.insert(ctx, id, content); err != nil {
 		return fmt.Errorf("insert: %w", err)
 	}
-	for i := range f.conns {
+	for i := range f.n {
 		if err := f.pub.Publish(bareSubject(i), content); err != nil {
 			return err
 		}
 	}
-	for range f.conns {
+	for range f.n {
 		select {
 		case m := <-f.answers:
 			if len(m.Data) != bareAnswer {
@@ -246,7 +250,7 @@ func (f *bareFleet) insert(ctx context.Context, id string, content []byte) error
 				targets, pending, running, success, failed, status)
 			VALUES (?, 'a', 'r', 'bench', '/srv', '0', '0', '0644', 1, 'Base64', ?, ?, '', '', 60000, ?, ?,
 				?, ?, 0, 0, 0, 'Pending')`,
-			id, sum[:], len(content), now, now+60_000, len(f.conns), len(f.conns))
+			id, sum[:], len(content), now, now+60_000, f.n, f.n)
 		if err != nil {
 			return err
 		}
@@ -265,7 +269,7 @@ func (f *bareFleet) update(ctx context.Context, id string) error {
 			return err
 		}
 		_, err = tx.ExecContext(ctx, `UPDATE deliveries SET pending = 0, success = ?, status = 'Success' WHERE id = ?`,
-			len(f.conns), id)
+			f.n, id)
 		return err
 	})
 }

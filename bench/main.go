@@ -20,7 +20,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
-	"runtime/pprof"
 	"strconv"
 	"strings"
 	"syscall"
@@ -40,24 +39,27 @@ func main() {
 type options struct {
 	only    string
 	agents  counts
-	history int
-	json    string
-	dir     string
-	bin     string
-	profile string
-	limit   time.Duration
-	verbose bool
+	history counts
+
+	received int
+	json     string
+	dir      string
+	bin      string
+	profile  string
+	limit    time.Duration
+	verbose  bool
 }
 
 func (o *options) addFlags(f *flag.FlagSet) {
 	f.StringVar(&o.only, "only", "", "measure only what matches this `REGEXP`: "+strings.Join(names(), ", "))
-	f.Var(&o.agents, "agents", "`LIST` of fleet sizes for delivery; the largest is the one for memory")
-	f.IntVar(&o.history, "history", 0, "`NUMBER` of deliveries at which describe is measured once more, such as 1000000")
+	f.Var(&o.agents, "agents", "`LIST` of fleet sizes for delivery; the largest is the one for memory (default 100,1000,8000)")
+	f.Var(&o.history, "history", "`LIST` of numbers of deliveries stored for describe (default 10000,1000000)")
+	f.IntVar(&o.received, "received", 1000, "`NUMBER` of times its own size that the agent receives; 0: none")
 	f.StringVar(&o.json, "json", filepath.Join("bench", "results.json"), "`FILE` for the results; empty: none")
 	f.StringVar(&o.dir, "dir", "", "`DIR` for data, on the disk to measure (default: the system's temporary one)")
 	f.StringVar(&o.bin, "bin", "bin", "`DIR` of the programs waybill and waybill-agent")
 	f.StringVar(&o.profile, "cpuprofile", "", "`DIR` for a CPU profile of each timed part")
-	f.DurationVar(&o.limit, "limit", 5*time.Minute, "how long the whole may take")
+	f.DurationVar(&o.limit, "limit", time.Hour, "how long the whole may take")
 	f.BoolVar(&o.verbose, "v", false, "show the warnings of servers and agents")
 }
 
@@ -77,7 +79,7 @@ func (c *counts) Set(text string) error {
 	for field := range strings.SplitSeq(text, ",") {
 		n, err := strconv.Atoi(field)
 		if err != nil || n < 1 {
-			return fmt.Errorf("%q is not a number of agents", field)
+			return fmt.Errorf("%q is not a number above 0", field)
 		}
 		list = append(list, n)
 	}
@@ -85,12 +87,31 @@ func (c *counts) Set(text string) error {
 	return nil
 }
 
+// setDefaults sets what no flag has set.
+func (o *options) setDefaults() {
+	if o.agents == nil {
+		o.agents = counts{100, 1000, 8000}
+	}
+	if o.history == nil {
+		o.history = counts{10_000, 1_000_000}
+	}
+}
+
 // bench is one run of the program.
 type bench struct {
 	options
-	dir    string // scratch, removed at the end
-	report *report
-	log    *slog.Logger // of servers and agents
+	dir      string // scratch, removed at the end
+	report   *report
+	log      *slog.Logger    // of servers in this process
+	children map[*child]bool // those that run
+}
+
+func newLog(to io.Writer, verbose bool) *slog.Logger {
+	level := slog.LevelError
+	if verbose {
+		level = slog.LevelWarn
+	}
+	return slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{Level: level}))
 }
 
 // measures lists what there is to measure.
@@ -118,18 +139,19 @@ func names() []string {
 	return list
 }
 
-// run is the program. Called with "child", it is one of the servers whose memory is measured.
+// run is the program. Called with "child", it is one side of what is measured.
 func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) (err error) {
 	if len(args) > 0 && args[0] == childArg {
-		return runChild(ctx, args[1:], in, out)
+		return runChild(ctx, args[1:], in, out, errs)
 	}
-	o := options{agents: counts{100, 1000}}
+	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(errs)
 	o.addFlags(f)
 	if err := f.Parse(args); err != nil {
 		return err
 	}
+	o.setDefaults()
 	only, err := regexp.Compile(o.only)
 	if err != nil {
 		return fmt.Errorf("-only: %w", err)
@@ -144,13 +166,8 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	if err := raiseFileLimit(); err != nil {
 		return err
 	}
-	level := slog.LevelError
-	if o.verbose {
-		level = slog.LevelWarn
-	}
 	b := &bench{
-		options: o, dir: dir, report: &report{out: out},
-		log: slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: level})),
+		options: o, dir: dir, report: &report{out: out}, log: newLog(errs, o.verbose), children: map[*child]bool{},
 	}
 	if err := b.machine(); err != nil {
 		return err
@@ -174,8 +191,8 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	return errors.Join(failed...)
 }
 
-// raiseFileLimit allows as many open files as the system lets us: each agent in this process takes about seven, those
-// of its server and its floor included.
+// raiseFileLimit allows as many open files as the system lets us, in this process and its children: a server takes one for
+// each machine, and a child with agents four for each of them.
 func raiseFileLimit() error {
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
@@ -194,22 +211,46 @@ func raiseFileLimit() error {
 // scratch makes a directory for one part of a measure.
 func (b *bench) scratch(name string) (string, error) { return os.MkdirTemp(b.dir, name+"-") }
 
-// timed runs part and returns how long it took. Its CPU profile goes to a file of its own, if one is wanted.
+// timed runs part and returns how long it took. CPU profiles of this process and of its children go to files of their own,
+// if they are wanted.
 func (b *bench) timed(name string, part func() error) (took time.Duration, err error) {
 	if b.profile != "" {
-		f, err := os.CreateTemp(b.profile, name+"-*.pprof")
-		if err != nil {
-			return 0, fmt.Errorf("profile: %w", err)
+		if err := b.profiles(name); err != nil {
+			return 0, err
 		}
-		defer f.Close()
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return 0, fmt.Errorf("profile: %w", err)
-		}
-		defer pprof.StopCPUProfile()
+		defer func() { err = errors.Join(err, b.profiles("")) }()
 	}
 	start := time.Now()
 	err = part()
 	return time.Since(start), err
+}
+
+// profiles begins a CPU profile in each process, or ends them all if name is empty.
+func (b *bench) profiles(name string) error {
+	file := func(role string) (string, error) {
+		if name == "" {
+			return "", nil
+		}
+		f, err := os.CreateTemp(b.profile, name+role+"-*.pprof")
+		if err != nil {
+			return "", fmt.Errorf("profile: %w", err)
+		}
+		return filepath.Abs(f.Name())
+	}
+	for c := range b.children {
+		path, err := file("-" + c.role)
+		if err != nil {
+			return err
+		}
+		if err := c.tell(orderProfile, path); err != nil {
+			return fmt.Errorf("profile: %w", err)
+		}
+	}
+	path, err := file("")
+	if err != nil {
+		return err
+	}
+	return profile(path)
 }
 
 // pause waits for d, or until ctx ends.

@@ -9,10 +9,20 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 )
+
+// TestMain lets the test's program be a child of itself, as the program is.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == childArg {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
 
 // TestDelivery runs the program for a small fleet: it measures, prints and saves every line of that measure.
 func TestDelivery(t *testing.T) {
@@ -23,12 +33,8 @@ func TestDelivery(t *testing.T) {
 	if err := run(t.Context(), args, strings.NewReader(""), &out, t.Output()); err != nil {
 		t.Fatal(err)
 	}
-	b, err := os.ReadFile(file)
+	results, err := load(file)
 	if err != nil {
-		t.Fatal(err)
-	}
-	var results []result
-	if err := json.Unmarshal(b, &results); err != nil {
 		t.Fatal(err)
 	}
 	budgets := map[string]float64{}
@@ -59,8 +65,10 @@ func TestFlags(t *testing.T) {
 		"half a list":          {"-agents", "1,"},
 		"no regexp":            {"-only", "("},
 		"no such directory":    {"-dir", "/nonexistent"},
+		"no number of files":   {"-history", "0"},
 		"a child without role": {childArg},
-		"a child of no kind":   {childArg, "none", "/nonexistent"},
+		"a child of no kind":   {childArg, "none", "{}"},
+		"a child of no part":   {childArg, roleNATS, "/nonexistent"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -78,15 +86,61 @@ func TestChild(t *testing.T) {
 		t.Run(role, func(t *testing.T) {
 			t.Parallel()
 			var out strings.Builder
-			args := []string{childArg, role, t.TempDir()}
+			text, err := json.Marshal(part{Dir: t.TempDir()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			args := []string{childArg, role, string(text)}
 			if err := run(t.Context(), args, strings.NewReader("trim\n"), &out, io.Discard); err != nil {
 				t.Fatal(err)
 			}
 			address, rest, _ := strings.Cut(out.String(), "\n")
-			if !strings.HasPrefix(address, "127.0.0.1:") || rest != "trimmed\n" {
+			if !strings.HasPrefix(address, "127.0.0.1:") || rest != "done\n" {
 				t.Errorf("said %q", out.String())
 			}
+			if err := run(t.Context(), args, strings.NewReader("dance\n"), io.Discard, io.Discard); err == nil {
+				t.Error("does whatever it is told")
+			}
 		})
+	}
+}
+
+// TestProfile has a CPU profile written of this process and of each child.
+func TestProfile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	args := []string{"-only", "^delivery$", "-agents", "1", "-dir", t.TempDir(), "-json", "", "-cpuprofile", dir}
+	if err := run(t.Context(), args, strings.NewReader(""), io.Discard, t.Output()); err != nil {
+		t.Fatal(err)
+	}
+	for _, of := range []string{"", "-server", "-agents", "-clients"} {
+		files, err := filepath.Glob(filepath.Join(dir, "delivery-1"+of+"-[0-9]*.pprof"))
+		if err != nil || len(files) != deliveryRounds+1 {
+			t.Errorf("delivery-1%s: %d profiles, %v", of, len(files), err)
+			continue
+		}
+		if info, err := os.Stat(files[0]); err != nil || info.Size() == 0 {
+			t.Errorf("%s is empty, %v", files[0], err)
+		}
+	}
+}
+
+// TestResults reads results as they were written; a budget is there only where there is one.
+func TestResults(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "results.json")
+	r := report{out: io.Discard}
+	r.add("a/1", 0.125, "ms")
+	r.budgeted("a/ratio", 3, "x", 1.5)
+	if err := r.save(file); err != nil {
+		t.Fatal(err)
+	}
+	got, err := load(file)
+	if err != nil || !slices.Equal(got, r.results) {
+		t.Errorf("%v, %v; want %v", got, err, r.results)
+	}
+	if b, err := os.ReadFile(file); err != nil || strings.Count(string(b), "budget") != 1 {
+		t.Errorf("%v:\n%s", err, b)
 	}
 }
 

@@ -11,15 +11,13 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
-
-	"github.com/nats-io/nats.go"
 )
 
 // quiet is how long connections are left alone before memory is read: what a greeting took has been done with by then.
 const quiet = 3 * time.Second
 
-// memory measures what an idle agent takes of a server, by the difference that the largest fleet makes, and what an
-// idle connection takes of a bare NATS server.
+// memory measures what an idle agent takes of a server, by the difference that a fleet makes, and what an idle
+// connection takes of a bare NATS server. One fleet is enough for the budget: the largest.
 func (b *bench) memory(ctx context.Context) error {
 	n := slices.Max(b.agents)
 	ours, err := b.memoryOfAgents(ctx, n)
@@ -31,72 +29,63 @@ func (b *bench) memory(ctx context.Context) error {
 		return fmt.Errorf("floor: %w", err)
 	}
 	name := fmt.Sprintf("memory/%d", n)
-	b.report.add(name+"/per-agent", ours, "KB")
-	b.report.add(name+"/floor", bare, "KB")
-	b.report.budgeted(name+"/ratio", ours/bare, "x", 1.15)
+	b.report.add(name+"/per-agent", ours.each(n), "KB")
+	b.report.add(name+"/floor", bare.each(n), "KB")
+	b.report.budgeted(name+"/ratio", ours.each(n)/bare.each(n), "x", 1.15)
+	b.report.add(name+"/server", mb(ours.after), "MB")
+	b.report.add(name+"/server/floor", mb(bare.after), "MB")
 	return nil
 }
 
-func (b *bench) memoryOfAgents(ctx context.Context, n int) (kb float64, err error) {
-	dir, err := b.scratch("server")
+func (b *bench) memoryOfAgents(ctx context.Context, n int) (g growth, err error) {
+	s, c, err := b.openChildSite(ctx)
 	if err != nil {
-		return 0, err
-	}
-	c, err := b.startChild(ctx, roleServer, dir)
-	if err != nil {
-		return 0, err
-	}
-	s, err := joinSite(dir, c.end)
-	if err != nil {
-		return 0, errors.Join(err, c.end())
+		return g, err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	machines, err := b.enrol(ctx, s, n)
+	f, err := b.enrol(ctx, s, n)
 	if err != nil {
-		return 0, fmt.Errorf("enrol: %w", err)
+		return g, fmt.Errorf("enrol: %w", err)
 	}
-	return c.growth(ctx, n, func() (func(), error) { return runAgents(ctx, s, machines, b.log) })
+	return c.growth(ctx, func() (func() error, error) { return b.startAgents(ctx, s, f) })
 }
 
-func (b *bench) memoryOfBare(ctx context.Context, n int) (kb float64, err error) {
+func (b *bench) memoryOfBare(ctx context.Context, n int) (g growth, err error) {
 	dir, err := b.scratch("nats")
 	if err != nil {
-		return 0, err
+		return g, err
 	}
-	c, err := b.startChild(ctx, roleNATS, dir)
+	c, err := b.startChild(ctx, roleNATS, part{Dir: dir})
 	if err != nil {
-		return 0, err
+		return g, err
 	}
 	defer func() { err = errors.Join(err, c.end()) }()
-	pool, err := poolOf(filepath.Join(dir, "ca.pem"))
-	if err != nil {
-		return 0, err
-	}
-	return c.growth(ctx, n, func() (func(), error) {
-		conns, err := connectBare(ctx, c.address, clientTLS(pool), n, func(int, *nats.Conn, *nats.Msg) {})
-		return func() { closeAll(conns) }, err
-	})
+	p := part{Dir: dir, Address: c.address, CA: filepath.Join(dir, caName)}
+	return c.growth(ctx, func() (func() error, error) { return b.startMachines(ctx, roleClients, p, n) })
 }
 
-// growth returns how much more memory the child has, for each of n, after connect.
-func (c *child) growth(
-	ctx context.Context, n int, connect func() (disconnect func(), err error),
-) (kb float64, err error) {
+// growth is the memory of a server without its clients and with them, in bytes.
+type growth struct{ before, after int64 }
+
+// each returns how many KB are for each of n clients.
+func (g growth) each(n int) float64 { return float64(g.after-g.before) / 1024 / float64(n) }
+
+// growth measures the child without clients and with those that connect brings.
+func (c *child) growth(ctx context.Context, connect func() (disconnect func() error, err error)) (g growth, err error) {
 	if err := pause(ctx, quiet); err != nil {
-		return 0, err
+		return g, err
 	}
-	before, err := c.memory()
-	if err != nil {
-		return 0, err
+	if g.before, err = c.memory(); err != nil {
+		return g, err
 	}
 	disconnect, err := connect()
 	if err != nil {
-		return 0, err
+		return g, err
 	}
-	defer disconnect()
+	defer func() { err = errors.Join(err, disconnect()) }()
 	if err := pause(ctx, quiet); err != nil {
-		return 0, err
+		return g, err
 	}
-	after, err := c.memory()
-	return float64(after-before) / 1024 / float64(n), err
+	g.after, err = c.memory()
+	return g, err
 }

@@ -21,6 +21,14 @@ func residentBytes(pid int) (int64, error) { return status(pid, "VmRSS") }
 // peakBytes returns the most resident memory that a process has had.
 func peakBytes(pid int) (int64, error) { return status(pid, "VmHWM") }
 
+// resetPeak makes a process' present memory its peak, proc(5).
+func resetPeak(pid int) error {
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0); err != nil {
+		return fmt.Errorf("reset the peak of memory: %w", err)
+	}
+	return nil
+}
+
 // status reads a size from /proc/PID/status, proc(5).
 func status(pid int, field string) (int64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

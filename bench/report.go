@@ -61,6 +61,18 @@ func (r *report) save(path string) error {
 	return nil
 }
 
+// load reads what save wrote.
+func load(path string) (results []result, err error) {
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(b, &results)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read results: %w", err)
+	}
+	return results, nil
+}
+
 // number writes v with three significant digits at least, and never as a power of ten.
 func number(v float64) string {
 	switch {

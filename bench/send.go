@@ -34,7 +34,7 @@ func (b *bench) send(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	machines, err := b.enrol(ctx, s, 1)
+	f, err := b.enrol(ctx, s, 1)
 	if err != nil {
 		return fmt.Errorf("enrol: %w", err)
 	}
@@ -55,8 +55,7 @@ func (b *bench) send(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, st.Close()) }()
 
 	content := make([]byte, contentBytes)
-	request := file("bench", content, machines...)
-	request.Timeout = time.Hour
+	request := file("bench", content, f.ids...)
 	var ids identity.DeliveryIDs
 	var api, bare float64
 	for turn := range sendTurns + 1 {
@@ -67,14 +66,14 @@ func (b *bench) send(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		f, err := b.rate(ctx, "send-floor", func(ctx context.Context, _ int) error {
-			return st.AddDelivery(ctx, newDelivery(&ids, s.key.AccountID, s.key.Region, machines[0].id, content))
+		least, err := b.rate(ctx, "send-floor", func(ctx context.Context, _ int) error {
+			return st.AddDelivery(ctx, newDelivery(&ids, s.key.AccountID, s.key.Region, f.ids[0], content))
 		})
 		if err != nil {
 			return fmt.Errorf("floor: %w", err)
 		}
 		if turn > 0 {
-			api, bare = api+a/sendTurns, bare+f/sendTurns
+			api, bare = api+a/sendTurns, bare+least/sendTurns
 		}
 	}
 	b.report.add(fmt.Sprintf("send/%d", callers), api, "1/s")

@@ -78,6 +78,23 @@ func (b *bench) openSite(ctx context.Context, change func(*server.Config)) (*sit
 	return s, nil
 }
 
+// openChildSite runs a server in a process of its own. The caller must close the site, which ends the process.
+func (b *bench) openChildSite(ctx context.Context) (*site, *child, error) {
+	dir, err := b.scratch("server")
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := b.startChild(ctx, roleServer, part{Dir: dir})
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := joinSite(dir, c.end)
+	if err != nil {
+		return nil, nil, errors.Join(err, c.end())
+	}
+	return s, c, nil
+}
+
 // joinSite is a site for a server that runs on dataDir, which stop stops.
 func joinSite(dataDir string, stop func() error) (*site, error) {
 	key, err := readKey(dataDir)
@@ -95,8 +112,11 @@ func joinSite(dataDir string, stop func() error) (*site, error) {
 // auditKey is for stores that are opened beside a server, or without one: they write no audit records.
 var auditKey = make([]byte, 32)
 
-// databaseName is what a server calls its database.
-const databaseName = "waybill.db"
+// What a server calls its database, and an authority its certificate.
+const (
+	databaseName = "waybill.db"
+	caName       = "ca.pem"
+)
 
 // readKey returns the first access key of the server that runs on dataDir.
 func readKey(dataDir string) (key server.Credentials, err error) {
@@ -151,8 +171,12 @@ func openSQLite(path string, pragmas ...string) (*sql.DB, error) {
 	return db, db.Ping()
 }
 
-// lookEvery is how often a database is looked into, and so how exact the end of a delivery is known.
-const lookEvery = time.Millisecond
+// lookEvery is how often a database is looked into, and so how exact the end of a delivery is known. Where a look takes
+// long, only this share of the time is spent on looking.
+const (
+	lookEvery = time.Millisecond
+	lookShare = 20
+)
 
 // await waits until query, which counts something, returns want.
 func (s *site) await(ctx context.Context, want int, query string, args ...any) error {
@@ -161,35 +185,43 @@ func (s *site) await(ctx context.Context, want int, query string, args ...any) e
 		return err
 	}
 	defer look.Close()
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
 	for n := -1; ; {
+		begin := time.Now()
 		if err := look.QueryRowContext(ctx, args...).Scan(&n); err != nil {
 			return err
 		}
 		if n == want {
 			return nil
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("%s: %d instead of %d: %w", query, n, want, context.Cause(ctx))
+		if err := pause(ctx, max(lookEvery, lookShare*time.Since(begin))); err != nil {
+			return fmt.Errorf("%s: %d instead of %d: %w", query, n, want, err)
 		}
 	}
 }
 
 // machine is a directory that stands for a machine.
 type machine struct {
-	id    waybill.InstanceID
 	root  string
 	state string
+}
+
+// machineIn is one of the machines in a directory.
+func machineIn(dir string, number int) machine {
+	home := filepath.Join(dir, "machines", strconv.Itoa(number))
+	return machine{root: filepath.Join(home, "root"), state: filepath.Join(home, "state")}
+}
+
+// fleet is machines that a server knows.
+type fleet struct {
+	dir string
+	ids []waybill.InstanceID // by the machines' numbers
 }
 
 const enrolAtOnce = 8
 
 // enrol makes n machines known to the server, through its HTTPS endpoint as any machine does.
-func (b *bench) enrol(ctx context.Context, s *site, n int) ([]machine, error) {
-	dir, err := b.scratch("machines")
+func (b *bench) enrol(ctx context.Context, s *site, n int) (*fleet, error) {
+	dir, err := b.scratch("fleet")
 	if err != nil {
 		return nil, err
 	}
@@ -201,13 +233,12 @@ func (b *bench) enrol(ctx context.Context, s *site, n int) ([]machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	machines := make([]machine, n)
+	f := &fleet{dir: dir, ids: make([]waybill.InstanceID, n)}
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.SetLimit(enrolAtOnce)
-	for i := range machines {
+	for i := range n {
 		eg.Go(func() error {
-			home := filepath.Join(dir, strconv.Itoa(i))
-			m := machine{root: filepath.Join(home, "root"), state: filepath.Join(home, "state")}
+			m := machineIn(dir, i)
 			if err := os.MkdirAll(m.root, 0o755); err != nil {
 				return err
 			}
@@ -215,17 +246,28 @@ func (b *bench) enrol(ctx context.Context, s *site, n int) ([]machine, error) {
 				StateDir: m.state, Server: s.key.Endpoint, CA: string(ca), Version: "bench",
 				ActivationID: string(act.ID), ActivationCode: act.Code,
 			})
-			m.id = waybill.InstanceID(st.Instance)
-			machines[i] = m
+			f.ids[i] = waybill.InstanceID(st.Instance)
 			return err
 		})
 	}
-	return machines, eg.Wait()
+	return f, eg.Wait()
 }
 
-// runAgents runs an agent for each machine until stop is called, and returns once the server sees all of them.
-func runAgents(ctx context.Context, s *site, machines []machine, log *slog.Logger) (stop func(), err error) {
-	running, cancel := context.WithCancel(context.WithoutCancel(ctx)) // they outlive what is measured with them
+// startAgents runs an agent for each machine until stop is called, in other processes, and returns once the server sees
+// all of them.
+func (b *bench) startAgents(ctx context.Context, s *site, f *fleet) (stop func() error, err error) {
+	if stop, err = b.startMachines(ctx, roleAgents, part{Dir: f.dir}, len(f.ids)); err != nil {
+		return nil, err
+	}
+	if err := s.awaitOnline(ctx, len(f.ids)); err != nil {
+		return nil, errors.Join(err, stop())
+	}
+	return stop, nil
+}
+
+// runAgents runs an agent for each machine, in this process, until stop is called.
+func runAgents(ctx context.Context, machines []machine, log *slog.Logger) (stop func(), err error) {
+	ctx, cancel := context.WithCancel(ctx)
 	var agents sync.WaitGroup
 	stop = func() {
 		cancel()
@@ -238,14 +280,10 @@ func runAgents(ctx context.Context, s *site, machines []machine, log *slog.Logge
 			return nil, err
 		}
 		agents.Go(func() {
-			if err := a.Run(running); err != nil {
-				log.Error("agent ended", "instance_id", m.id, "err", err)
+			if err := a.Run(ctx); err != nil {
+				log.Error("agent ended", "state_dir", m.state, "err", err)
 			}
 		})
-	}
-	if err := s.awaitOnline(ctx, len(machines)); err != nil {
-		stop()
-		return nil, err
 	}
 	return stop, nil
 }
@@ -255,15 +293,11 @@ func (s *site) awaitOnline(ctx context.Context, n int) error {
 }
 
 // file is a request for a file that whoever runs this may place.
-func file(name string, content []byte, to ...machine) client.SendFileRequest {
-	r := client.SendFileRequest{Content: content, File: waybill.FileSpec{
+func file(name string, content []byte, to ...waybill.InstanceID) client.SendFileRequest {
+	return client.SendFileRequest{Content: content, Timeout: time.Hour, Instances: to, File: waybill.FileSpec{
 		Name: name, TargetDir: targetDir, Overwrite: true,
 		Owner: strconv.Itoa(os.Geteuid()), Group: strconv.Itoa(os.Getegid()),
 	}}
-	for _, m := range to {
-		r.Instances = append(r.Instances, m.id)
-	}
-	return r
 }
 
 const targetDir = "/srv"
