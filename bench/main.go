@@ -42,6 +42,9 @@ type options struct {
 	history counts
 
 	received int
+	plot     bool
+	redraw   string
+	images   string
 	json     string
 	dir      string
 	bin      string
@@ -55,6 +58,9 @@ func (o *options) addFlags(f *flag.FlagSet) {
 	f.Var(&o.agents, "agents", "`LIST` of fleet sizes for delivery; the largest is the one for memory (default 100,1000,8000)")
 	f.Var(&o.history, "history", "`LIST` of numbers of deliveries stored for describe (default 10000,1000000)")
 	f.IntVar(&o.received, "received", 1000, "`NUMBER` of times its own size that the agent receives; 0: none")
+	f.BoolVar(&o.plot, "plot", false, "measure what the plots show (other default sizes and -only, memory with each fleet), and draw them")
+	f.StringVar(&o.redraw, "redraw", "", "measure nothing, but draw the plots from the results in this `FILE`")
+	f.StringVar(&o.images, "images", filepath.Join("docs", "images"), "`DIR` for the plots")
 	f.StringVar(&o.json, "json", filepath.Join("bench", "results.json"), "`FILE` for the results; empty: none")
 	f.StringVar(&o.dir, "dir", "", "`DIR` for data, on the disk to measure (default: the system's temporary one)")
 	f.StringVar(&o.bin, "bin", "bin", "`DIR` of the programs waybill and waybill-agent")
@@ -89,11 +95,18 @@ func (c *counts) Set(text string) error {
 
 // setDefaults sets what no flag has set.
 func (o *options) setDefaults() {
+	agents, history, only := counts{100, 1000, 8000}, counts{10_000, 1_000_000}, ""
+	if o.plot {
+		agents, history, only = counts{100, 300, 1000, 3000, 10_000}, counts{10_000, 100_000, 1_000_000}, plotted
+	}
 	if o.agents == nil {
-		o.agents = counts{100, 1000, 8000}
+		o.agents = agents
 	}
 	if o.history == nil {
-		o.history = counts{10_000, 1_000_000}
+		o.history = history
+	}
+	if o.only == "" {
+		o.only = only
 	}
 }
 
@@ -151,6 +164,13 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	if err := f.Parse(args); err != nil {
 		return err
 	}
+	if o.redraw != "" {
+		results, err := load(o.redraw)
+		if err != nil {
+			return err
+		}
+		return drawAll(o.images, results)
+	}
 	o.setDefaults()
 	only, err := regexp.Compile(o.only)
 	if err != nil {
@@ -187,6 +207,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	}
 	if o.json != "" {
 		failed = append(failed, b.report.save(o.json))
+	}
+	if o.plot {
+		failed = append(failed, drawAll(o.images, b.report.results))
 	}
 	return errors.Join(failed...)
 }

@@ -66,6 +66,7 @@ func TestFlags(t *testing.T) {
 		"no regexp":            {"-only", "("},
 		"no such directory":    {"-dir", "/nonexistent"},
 		"no number of files":   {"-history", "0"},
+		"nothing to draw from": {"-redraw", "/nonexistent"},
 		"a child without role": {childArg},
 		"a child of no kind":   {childArg, "none", "{}"},
 		"a child of no part":   {childArg, roleNATS, "/nonexistent"},

@@ -19,7 +19,19 @@ const quiet = 3 * time.Second
 // memory measures what an idle agent takes of a server, by the difference that a fleet makes, and what an idle
 // connection takes of a bare NATS server. One fleet is enough for the budget: the largest.
 func (b *bench) memory(ctx context.Context) error {
-	n := slices.Max(b.agents)
+	sizes := b.agents
+	if !b.plot {
+		sizes = counts{slices.Max(b.agents)}
+	}
+	for _, n := range sizes {
+		if err := b.memoryWith(ctx, n); err != nil {
+			return fmt.Errorf("%d agents: %w", n, err)
+		}
+	}
+	return nil
+}
+
+func (b *bench) memoryWith(ctx context.Context, n int) error {
 	ours, err := b.memoryOfAgents(ctx, n)
 	if err != nil {
 		return err
