@@ -55,10 +55,10 @@ type options struct {
 
 func (o *options) addFlags(f *flag.FlagSet) {
 	f.StringVar(&o.only, "only", "", "measure only what matches this `REGEXP`: "+strings.Join(names(), ", "))
-	f.Var(&o.agents, "agents", "`LIST` of fleet sizes for delivery; the largest is the one for memory (default 100,1000,8000)")
+	f.Var(&o.agents, "agents", "`LIST` of fleet sizes for delivery, the largest also for memory (default 100,1000,8000)")
 	f.Var(&o.history, "history", "`LIST` of numbers of deliveries stored for describe (default 10000,1000000)")
 	f.IntVar(&o.received, "received", 1000, "`NUMBER` of times its own size that the agent receives; 0: none")
-	f.BoolVar(&o.plot, "plot", false, "measure what the plots show (other default sizes and -only, memory with each fleet), and draw them")
+	f.BoolVar(&o.plot, "plot", false, "measure what the plots show, with more sizes, and draw them; their data goes with them")
 	f.StringVar(&o.redraw, "redraw", "", "measure nothing, but draw the plots from the results in this `FILE`")
 	f.StringVar(&o.images, "images", filepath.Join("docs", "images"), "`DIR` for the plots")
 	f.StringVar(&o.json, "json", filepath.Join("bench", "results.json"), "`FILE` for the results; empty: none")
@@ -209,7 +209,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 		failed = append(failed, b.report.save(o.json))
 	}
 	if o.plot {
-		failed = append(failed, drawAll(o.images, b.report.results))
+		failed = append(failed, drawAll(o.images, b.report.results), b.report.save(filepath.Join(o.images, plotData)))
 	}
 	return errors.Join(failed...)
 }

@@ -18,6 +18,9 @@ import (
 // plotted matches the measures that the plots show.
 const plotted = "^(delivery|describe|memory)$"
 
+// plotData is the file with the results that the plots were drawn from, beside them.
+const plotData = "performance.json"
+
 // plot is a picture of some results, each of them a point: "*" in the name of a result is its place on the x axis.
 type plot struct {
 	file, title    string

@@ -148,7 +148,8 @@ func label(b *strings.Builder, x, y float64, size int, anchor, more, text string
 }
 
 func line(b *strings.Builder, x1, y1, x2, y2 float64, colour string) {
-	fmt.Fprintf(b, `<line x1="%s" y1="%s" x2="%s" y2="%s" stroke="%s"/>`+"\n", pixels(x1), pixels(y1), pixels(x2), pixels(y2), colour)
+	fmt.Fprintf(b, `<line x1="%s" y1="%s" x2="%s" y2="%s" stroke="%s"/>`+"\n",
+		pixels(x1), pixels(y1), pixels(x2), pixels(y2), colour)
 }
 
 // mark draws a point of the series with this number: each has a shape of its own.

@@ -1,17 +1,17 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Compares Waybill with what else copies a file to many machines: parallel-scp, clush and ansible, all of them over OpenSSH.
-# docs/performance.md says how to read the result. Usage, after make build:
+# Compares Waybill with what else copies a file to many machines: parallel-scp, clush and ansible, all of them over
+# OpenSSH. docs/performance.md says how to read the result. Usage, after make build:
 #
 #	bench/versus.sh [HOSTS [ROUNDS [TOOLS]]]        (100 hosts, 3 rounds, "parallel-scp clush ansible")
 #
-# All hosts are this machine. For the tools they are names h001, h002, ... of one sshd that listens on a loopback port and
-# puts each session into the directory of its host; for Waybill, each is an agent with that directory as its root. A turn
-# is one new file of 1 KB to all hosts, and ends once it is on the disk: the tools do not sync what they copy, so a sync of
-# the file system is part of their turns. A turn after which a host has not got the file is an error. Tools take turns; what
-# is printed is the median of the rounds after the first, and by how much Waybill is faster: its hosts in a second, divided by
-# the tool's.
+# All hosts are this machine. For the tools they are names h001, h002, ... of one sshd that listens on a loopback port
+# and puts each session into the directory of its host; for Waybill, each is an agent with that directory as its root. A
+# turn is one new file of 1 KB to all hosts, and ends once it is on the disk: the tools do not sync what they copy, so a
+# sync of the file system is part of their turns. A turn after which a host has not got the file is an error. What is
+# printed is the median of the rounds after the first, in which each tool has its turns, and by how much Waybill is
+# faster: its hosts in a second, divided by the tool's.
 #
 # Nothing is installed, and nothing is left behind: what is missing is named, and every process is ended.
 set -eu
@@ -104,7 +104,8 @@ have() {
 
 sshd=$(PATH=$PATH:/usr/sbin:/usr/local/sbin command -v sshd || true)
 sftp=''
-for f in /usr/lib/openssh/sftp-server /usr/libexec/openssh/sftp-server /usr/lib/ssh/sftp-server /usr/libexec/sftp-server; do
+for f in /usr/lib/openssh/sftp-server /usr/libexec/openssh/sftp-server /usr/lib/ssh/sftp-server \
+	/usr/libexec/sftp-server; do
 	[ ! -x "$f" ] || sftp=$f
 done
 
@@ -185,10 +186,13 @@ ssh_answers() { ! kill -0 "$1" || ssh -F "$work/ssh_config" h001 true; }
 waybill() { "$programs/waybill" "$@" --credentials "$work/server/credentials.json"; }
 
 start_waybill() {
-	"$programs/waybill" server --data-dir "$work/server" --listen 127.0.0.1:0 --agent-listen 127.0.0.1:0 --admin-listen '' \
-		--log-level error >"$work/server.out" 2>"$work/server.log" &
+	"$programs/waybill" server --data-dir "$work/server" --listen 127.0.0.1:0 --agent-listen 127.0.0.1:0 \
+		--admin-listen '' --log-level error >"$work/server.out" 2>"$work/server.log" &
 	pids="$pids $!"
-	await grep -q WAYBILL_ENDPOINT= "$work/server.out" || { cat "$work/server.log" >&2; fail 'the server does not start'; }
+	await grep -q WAYBILL_ENDPOINT= "$work/server.out" || {
+		cat "$work/server.log" >&2
+		fail 'the server does not start'
+	}
 	endpoint=$(sed -n 's/.*WAYBILL_ENDPOINT=//p' "$work/server.out")
 	waybill activations create --count "$hosts" -o json >"$work/activation.json" 2>"$work/activation.log" || {
 		cat "$work/activation.log" >&2
@@ -197,8 +201,12 @@ start_waybill() {
 	id=$(field ActivationId) code=$(field ActivationCode)
 	for h in $(names); do
 		"$programs/waybill-agent" enroll --server "$endpoint" --ca "$work/server/ca.pem" --activation-id "$id" \
-			--activation-code "$code" --state-dir "$work/state/$h" >"$work/enroll.log" 2>&1 || { cat "$work/enroll.log" >&2; fail "$h cannot enrol"; }
-		"$programs/waybill-agent" run --state-dir "$work/state/$h" --root "$work/machines/$h" --log-level error 2>>"$work/agents.log" &
+			--activation-code "$code" --state-dir "$work/state/$h" >"$work/enroll.log" 2>&1 || {
+			cat "$work/enroll.log" >&2
+			fail "$h cannot enrol"
+		}
+		"$programs/waybill-agent" run --state-dir "$work/state/$h" --root "$work/machines/$h" --log-level error \
+			2>>"$work/agents.log" &
 		pids="$pids $!"
 	done
 	await all_online || fail 'not all agents connect'
@@ -244,7 +252,8 @@ names >"$work/hosts"
 
 scp_there='' clush_there='' ansible_there=''
 if [ -z "$sshd" ] || [ -z "$sftp" ] || ! command -v ssh >/dev/null; then
-	echo 'versus: no sshd, sftp-server or ssh here, so there is nothing to compare with; on Debian: openssh-server, openssh-client' >&2
+	echo 'versus: no ssh, sshd or sftp-server here, so there is nothing to compare with;' \
+		'on Debian they are in openssh-client, openssh-server and openssh-sftp-server' >&2
 else
 	if have parallel-scp pssh; then scp_there=yes; fi
 	if have clush clustershell; then clush_there=yes; fi
@@ -255,7 +264,7 @@ start_waybill
 
 sed "s|\$| ansible_ssh_common_args='-F $work/ssh_config'|" "$work/hosts" >"$work/inventory"
 : >"$work/ansible.cfg"
-export ANSIBLE_CONFIG="$work/ansible.cfg" ANSIBLE_HOME="$work/ansible" ANSIBLE_SSH_CONTROL_PATH_DIR="$work/cp" ANSIBLE_NOCOLOR=1
+export ANSIBLE_CONFIG="$work/ansible.cfg" ANSIBLE_HOME="$work/ansible" ANSIBLE_SSH_CONTROL_PATH_DIR="$work/cp"
 ansible_copy() { # NAME FLAGS...
 	name=$1
 	shift
@@ -264,15 +273,17 @@ ansible_copy() { # NAME FLAGS...
 
 round=0 # to warm up
 while [ "$round" -le "$rounds" ]; do
-	take waybill "$programs/waybill" send "$file" --to /srv --all --overwrite --owner "$(id -u)" --group "$(id -g)" --wait \
-		--credentials "$work/server/credentials.json"
+	take waybill "$programs/waybill" send "$file" --to /srv --all --overwrite --owner "$(id -u)" --group "$(id -g)" \
+		--wait --credentials "$work/server/credentials.json"
 	if [ -n "$scp_there" ]; then
-		take parallel-scp/default parallel-scp -h "$work/hosts" -x "-F $work/ssh_config" "$file" srv/versus.conf
-		take "parallel-scp/p$hosts" parallel-scp -p "$hosts" -h "$work/hosts" -x "-F $work/ssh_config" "$file" srv/versus.conf
+		set -- -h "$work/hosts" -x "-F $work/ssh_config" "$file" srv/versus.conf
+		take parallel-scp/default parallel-scp "$@"
+		take "parallel-scp/p$hosts" parallel-scp -p "$hosts" "$@"
 	fi
 	if [ -n "$clush_there" ]; then
-		take clush/default clush -S --hostfile "$work/hosts" -o "-F $work/ssh_config" --copy "$file" --dest srv/versus.conf
-		take "clush/f$hosts" clush -S -f "$hosts" --hostfile "$work/hosts" -o "-F $work/ssh_config" --copy "$file" --dest srv/versus.conf
+		set -- -S --hostfile "$work/hosts" -o "-F $work/ssh_config" --copy "$file" --dest srv/versus.conf
+		take clush/default clush "$@"
+		take "clush/f$hosts" clush -f "$hosts" "$@"
 	fi
 	if [ -n "$ansible_there" ]; then
 		end_masters
