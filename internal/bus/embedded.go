@@ -27,6 +27,8 @@ const (
 	maxPingsOut      = 2
 	writeDeadline    = 30 * time.Second // an agent that takes nothing for so long is cut off
 	maxPending       = 16 << 20         // bytes that wait for one connection; one that has more is cut off
+	maxConnections   = 64 << 10         // at once; more are refused
+	maxEnded         = 1                // ended connections, with their tokens, that are remembered; nobody asks for them
 )
 
 // startEmbedded starts a NATS server in operator mode. It has no monitoring port, no persistence and no cluster.
@@ -53,6 +55,8 @@ func (b *Bus) startEmbedded() error {
 		AuthTimeout:       authTimeout.Seconds(),
 		MaxPayload:        wire.MaxMessage,
 		MaxPending:        maxPending,
+		MaxConn:           maxConnections,
+		MaxClosedClients:  maxEnded,
 		WriteDeadline:     writeDeadline,
 		PingInterval:      pingInterval,
 		MaxPingsOut:       maxPingsOut,

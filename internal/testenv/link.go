@@ -18,39 +18,47 @@ import (
 
 // Link connects to the bus with the identity of an enrolled agent that does not run, for tests that speak the wire
 // protocol themselves. It is closed when the test ends.
-func (s *Server) Link(a *Agent) *nats.Conn {
+func (s *Server) Link(a *Agent, opts ...nats.Option) *nats.Conn {
 	s.t.Helper()
-	var reg struct {
-		NATS []string `json:"nats"`
-		JWT  string   `json:"jwt"`
-	}
-	b, err := os.ReadFile(filepath.Join(a.State, "agent.json"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err := json.Unmarshal(b, &reg); err != nil {
-		s.t.Fatal(err)
-	}
-	seed, err := os.ReadFile(filepath.Join(a.State, "agent.nk"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	key, err := nkeys.FromSeed(seed)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(s.CA)
-	nc, err := nats.Connect(reg.NATS[0],
-		nats.UserJWT(func() (string, error) { return reg.JWT, nil }, key.Sign),
-		nats.Secure(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}), nats.TLSHandshakeFirst(),
-		nats.CustomInboxPrefix(wire.InboxPrefix(string(a.ID))), nats.NoReconnect(),
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})) // a test sees what it looks for
+	nc, err := Link(a.State, s.CA, opts...)
 	if err != nil {
 		s.t.Fatalf("link as %s: %v", a.ID, err)
 	}
 	s.t.Cleanup(nc.Close)
 	return nc
+}
+
+// Link connects to the bus with the identity that an agent has in its state directory. ca is what vouches for the bus, in
+// PEM form. The caller must close the connection.
+func Link(state string, ca []byte, opts ...nats.Option) (*nats.Conn, error) {
+	var reg struct {
+		Instance string   `json:"instance"`
+		NATS     []string `json:"nats"`
+		JWT      string   `json:"jwt"`
+	}
+	b, err := os.ReadFile(filepath.Join(state, "agent.json"))
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(b, &reg); err != nil {
+		return nil, err
+	}
+	seed, err := os.ReadFile(filepath.Join(state, "agent.nk"))
+	if err != nil {
+		return nil, err
+	}
+	key, err := nkeys.FromSeed(seed)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(ca)
+	return nats.Connect(reg.NATS[0], append([]nats.Option{
+		nats.UserJWT(func() (string, error) { return reg.JWT, nil }, key.Sign),
+		nats.Secure(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}), nats.TLSHandshakeFirst(),
+		nats.CustomInboxPrefix(wire.InboxPrefix(reg.Instance)), nats.NoReconnect(),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // a test sees what it looks for
+	}, opts...)...)
 }
 
 // DamageContents changes every stored content behind the server's back.

@@ -1,0 +1,471 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package testenv_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/agent"
+	"github.com/openwaybill/waybill/internal/assist/assisttest"
+	"github.com/openwaybill/waybill/internal/server"
+	"github.com/openwaybill/waybill/internal/testenv"
+	"github.com/openwaybill/waybill/internal/wire"
+)
+
+// The tests here count what the process has, so none of them is parallel.
+
+// census counts what the process has: goroutines by what they were started to do and by whom, descriptors by what they are.
+type census map[string]int
+
+// inode is the number of a socket or a pipe.
+var inode = regexp.MustCompile(`:\[\d+\]$`)
+
+func takeCensus() census {
+	c := census{}
+	stacks := make([]byte, 1<<20)
+	for {
+		n := runtime.Stack(stacks, true)
+		if n < len(stacks) {
+			stacks = stacks[:n]
+			break
+		}
+		stacks = make([]byte, 2*len(stacks))
+	}
+	for stack := range strings.SplitSeq(string(stacks), "\n\n") {
+		started, by, _ := strings.Cut(stack, "\ncreated by ")
+		lines := strings.Split(strings.TrimSpace(started), "\n")
+		what := lines[max(0, len(lines)-2)] // the last of the calls, each of which is followed by where it is
+		what = what[:max(0, strings.LastIndexByte(what, '('))]
+		by, _, _ = strings.Cut(by, " in goroutine ")
+		c["goroutine "+what+", of "+by]++
+	}
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return c // not on this system
+	}
+	for _, e := range list {
+		to, err := os.Readlink(filepath.Join("/proc/self/fd", e.Name()))
+		// How many connections the database has of the few it may, depends on who read at the same time.
+		if err == nil && !strings.Contains(to, "/waybill.db") {
+			c["descriptor "+inode.ReplaceAllString(to, "")]++
+		}
+	}
+	return c
+}
+
+// more lists what there is more of now than before, in lines.
+func (before census) more(now census) string {
+	var lines []string
+	for what, n := range now {
+		if n > before[what] {
+			lines = append(lines, fmt.Sprintf("%d more: %s", n-before[what], what))
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// comesBack waits until there is no more of anything than there was.
+func (before census) comesBack(t *testing.T) {
+	t.Helper()
+	left := ""
+	defer func() {
+		if left != "" {
+			t.Logf("left:\n%s", left)
+		}
+	}()
+	testenv.Eventually(t, "goroutines and descriptors are as before", func() bool {
+		left = before.more(takeCensus())
+		return left == ""
+	})
+}
+
+// heap returns the bytes on the heap that are in use.
+func heap() int64 {
+	for range 3 { // a sync.Pool outlives two collections
+		runtime.GC()
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// sever ends a connection as a network does: by a reset, or as if the other end had ended it.
+func sever(conn net.Conn, reset bool) {
+	if c, ok := conn.(*net.TCPConn); ok && reset {
+		_ = c.SetLinger(0)
+	}
+	_ = conn.Close()
+}
+
+// saw makes connections, and cuts some of them.
+type saw struct {
+	mu   sync.Mutex
+	open []net.Conn // since it cut all
+	made int
+	left int // of those to be made, how many are to be cut
+}
+
+// dial opens a connection that is cut after a few reads, the next one after a few more: in the handshake, before a
+// greeting is answered, or when all is said.
+func (s *saw) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.made++
+	s.open = append(s.open, conn)
+	if s.left == 0 {
+		return conn, nil
+	}
+	s.left--
+	c := &brittle{Conn: conn, reset: s.made%2 == 0}
+	c.reads.Store(1 + int64(s.made%mostReads))
+	time.AfterFunc(longestLife, func() { sever(conn, c.reset) }) // also if it has nothing more to read
+	return c, nil
+}
+
+// cut cuts all connections that are open, and the next n. It returns how many were made before.
+func (s *saw) cut(n int) (made int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, conn := range s.open {
+		sever(conn, i%2 == 0)
+	}
+	s.open, s.left = nil, n
+	return s.made
+}
+
+func (s *saw) count() (made, left int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.made, s.left
+}
+
+// Bounds of what becomes of a connection that is to be cut.
+const (
+	mostReads   = 8 // about as many as an agent makes until it is idle
+	longestLife = 100 * time.Millisecond
+)
+
+// brittle is a connection that is cut after some reads.
+type brittle struct {
+	net.Conn
+	reads atomic.Int64
+	reset bool
+}
+
+func (c *brittle) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.reads.Add(-1) == 0 {
+		sever(c.Conn, c.reset)
+	}
+	return n, err
+}
+
+// TestNothingIsLeftOfReconnects cuts thousands of connections of all kinds, at any moment of their lives.
+func TestNothingIsLeftOfReconnects(t *testing.T) {
+	s := testenv.Start(t)
+	t.Run("agents", func(t *testing.T) { agentsReconnect(t, s) })
+	t.Run("calls", func(t *testing.T) { callersReconnect(t, s) })
+	t.Run("official agents", func(t *testing.T) { officialAgentsReconnect(t, s) })
+}
+
+// reconnects is how many connections of a kind are cut.
+const reconnects = 1000
+
+func agentsReconnect(t *testing.T, s *testenv.Server) {
+	var cutter saw
+	var agents []*testenv.Agent
+	for range 20 {
+		agents = append(agents, s.Agent(func(c *agent.Config) {
+			c.Hooks.Dial = cutter.dial
+			c.Backoff = agent.Backoff{First: time.Millisecond, Max: 10 * time.Millisecond}
+		}))
+	}
+	everybodyGets := func(name string) {
+		t.Helper()
+		r := testenv.File(agents...)
+		r.File.Name = name
+		if d := s.Await(s.Send(r)); d.Status != waybill.OverallSuccess {
+			t.Fatalf("%s ended as %s", name, d.Status)
+		}
+	}
+	everybodyGets("before")
+	before, heapBefore := takeCensus(), heap()
+	cutter.cut(reconnects)
+	testenv.Eventually(t, "all are cut", func() bool { _, left := cutter.count(); return left == 0 })
+	everybodyGets("after")
+	before.comesBack(t)
+	// A list of those who were here would have their tokens, of more than a kilobyte each.
+	if each := (heap() - heapBefore) / reconnects; each > 1<<10 {
+		t.Errorf("each reconnect leaves %d bytes", each)
+	}
+	for _, a := range agents {
+		a.Stop()
+	}
+}
+
+// callersReconnect has clients of the API that hang up: at once, in the middle of a request, without having read its
+// answer, or in the middle of that.
+func callersReconnect(t *testing.T, s *testenv.Server) {
+	const request = "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+	hangUp := func(i int) error {
+		name := "http"
+		if i%4 == 0 {
+			name = "https"
+		}
+		raw, err := net.Dial("tcp", s.Addr(name))
+		if err != nil {
+			return err
+		}
+		defer sever(raw, i%2 == 0)
+		conn := raw
+		if name == "https" {
+			conn = tls.Client(raw, &tls.Config{InsecureSkipVerify: true})
+		}
+		if i/4%5 == 0 {
+			return nil
+		}
+		sent := request
+		if i/4%5 == 1 {
+			sent = request[:len(request)/2]
+		}
+		if _, err := io.WriteString(conn, sent); err != nil {
+			return err
+		}
+		if read := []int64{0, 0, 0, 1000, 10_000}[i/4%5]; read > 0 {
+			_, err = io.CopyN(io.Discard, conn, read)
+		}
+		return err
+	}
+	if err := hangUp(16); err != nil { // what is made once, is made now
+		t.Fatal(err)
+	}
+	before := takeCensus()
+	next := make(chan int)
+	var callers sync.WaitGroup
+	for range 8 {
+		callers.Go(func() {
+			for i := range next {
+				if err := hangUp(i); err != nil {
+					t.Errorf("connection %d: %v", i, err)
+				}
+			}
+		})
+	}
+	for i := range reconnects {
+		next <- i
+	}
+	close(next)
+	callers.Wait()
+	before.comesBack(t)
+}
+
+// officialAgentsReconnect cuts the WebSockets of official agents, and the HTTP/2 connection of each with it.
+func officialAgentsReconnect(t *testing.T, s *testenv.Server) {
+	const agents, cuts = 5, 6
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(s.CA)
+	activation := s.Activate("official")
+	cutters := make([]saw, agents)
+	var list []*testenv.Official
+	start := func() {
+		for i := range cutters {
+			n := assisttest.NewNetwork(assisttest.NetworkConfig{Server: s.Addr("https"), Roots: roots, Dial: cutters[i].dial})
+			t.Cleanup(n.Close)
+			o := s.Register(n, activation)
+			o.Start()
+			list = append(list, o)
+		}
+	}
+	start()
+	connected := func(times int) {
+		t.Helper()
+		for _, o := range list {
+			testenv.Eventually(t, fmt.Sprintf("%s connected %d times", o.ID, times), func() bool {
+				got := o.Snapshot()
+				return got.Connected && got.Connects == times
+			})
+		}
+	}
+	everybodyGets := func(name string) {
+		t.Helper()
+		r := testenv.OfficialFile(list...)
+		r.File.Name = name
+		if d := s.Await(s.Send(r)); d.Status != waybill.OverallSuccess {
+			t.Fatalf("%s ended as %s", name, d.Status)
+		}
+	}
+	connected(1)
+	everybodyGets("before")
+	before := takeCensus()
+	for i := range cuts {
+		for i := range cutters {
+			cutters[i].cut(0)
+		}
+		connected(i + 2)
+	}
+	everybodyGets("after")
+	before.comesBack(t)
+	for _, o := range list {
+		o.Stop()
+	}
+}
+
+// deaf is a connection that can be made to take nothing more from its socket.
+type deaf struct {
+	net.Conn
+	hears chan struct{} // closed when it is to read again
+	stuck atomic.Bool
+}
+
+func (d *deaf) Read(b []byte) (int, error) {
+	n, err := d.Conn.Read(b)
+	if d.stuck.Load() {
+		<-d.hears
+	}
+	return n, err
+}
+
+func (d *deaf) Dial(network, addr string) (conn net.Conn, err error) {
+	d.Conn, err = net.Dial(network, addr)
+	return d, err
+}
+
+// TestStuckAgentCostsTheServerLittle has an agent that does not read what is sent to it, and goes on asking for more: far
+// more than the bus holds for it. Meanwhile others are served; afterwards what was sent to it is delivered when it comes
+// back, or has ended by its deadline.
+func TestStuckAgentCostsTheServerLittle(t *testing.T) {
+	const size = 384 << 10 // bytes of each content: 512 KiB as Base64, the most that a server can be told to allow
+	const pages = 120      // 45 MiB; the bus holds 16, and the system a few
+	s := testenv.Start(t, func(c *server.Config) {
+		c.Control.Limits.ContentBytes = size * 4 / 3
+		c.Control.Limits.MinTimeout = time.Second
+	})
+	healthy := s.Agent()
+	a := s.Enrol()
+	wall := &deaf{hears: make(chan struct{})}
+	ended := make(chan struct{})
+	nc := s.Link(a, nats.SetCustomDialer(wall), nats.ClosedHandler(func(*nats.Conn) { close(ended) }))
+	for _, subject := range []string{wire.ToAgent(string(a.ID), wire.OpDeliver), wire.InboxPrefix(string(a.ID)) + ".pulled"} {
+		if _, err := nc.Subscribe(subject, func(*nats.Msg) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hello := wire.Encode(&wire.Hello{Session: "stuck", Capability: wire.Capability, AgentVersion: "test", OSType: "linux"})
+	if _, err := nc.Request(wire.ToServer(string(a.ID), wire.OpHello), hello, 30*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	s.AwaitOnline(a)
+	wall.stuck.Store(true)
+
+	send := func(name string, timeout time.Duration) waybill.DeliveryID {
+		r := testenv.File(a)
+		r.File.Name, r.Timeout = name, timeout
+		r.Content = bytes.Repeat([]byte{'x'}, size)
+		return s.Send(r)
+	}
+	served := func(name string) {
+		t.Helper()
+		r := testenv.File(healthy)
+		r.File.Name = name
+		if d := s.Await(s.Send(r)); d.Status != waybill.OverallSuccess {
+			t.Errorf("another agent: %s ended as %s", name, d.Status)
+		}
+	}
+	lost, kept := send("lost", time.Second), []waybill.DeliveryID{send("kept-1", time.Hour), send("kept-2", time.Hour)}
+	before, most := heap(), int64(0)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for next, done := 0, 0; done < pages; done = handled(t, s, wire.OpPull) {
+		err := nc.PublishRequest(wire.ToServer(string(a.ID), wire.OpPull), wire.InboxPrefix(string(a.ID))+".pulled", wire.Encode(&wire.Pull{}))
+		if err == nil {
+			err = nc.LastError()
+		}
+		if err != nil { // cut off, which takes until the bus gives up writing
+			break
+		}
+		if done >= next {
+			most = max(most, heap()-before)
+			served(fmt.Sprint("meanwhile-", done))
+			next += 10
+		}
+		<-tick.C
+	}
+	// What may wait in the bus, and what some requests and messages of this size take on both their sides.
+	const bound = 16<<20 + 8<<20
+	t.Logf("the heap grew by %d bytes at most", most)
+	if most > bound {
+		t.Errorf("more than the %d that follow from what may wait for one connection", bound)
+	}
+	if d := s.Await(lost).Targets.Items[0]; d.ErrorCode != "ClientNotResponse" {
+		t.Errorf("what nobody acknowledged ended as %s, %s", d.Status, d.ErrorCode)
+	}
+	close(wall.hears) // it finds what was on its way, and then the end
+	select {
+	case <-ended:
+	case <-time.After(30 * time.Second):
+		t.Fatal("it was not cut off")
+	}
+	a.Start()
+	for i, id := range kept {
+		if d := s.Await(id); d.Status != waybill.OverallSuccess {
+			t.Errorf("delivery %d ended as %+v", i, d.Targets.Items[0])
+		}
+	}
+}
+
+// handled returns how many messages of a kind the server has done what they ask for.
+func handled(t *testing.T, s *testenv.Server, op string) int {
+	t.Helper()
+	return int(metric(t, s.Addr("admin"), fmt.Sprintf(`waybill_agent_messages_total{op=%q,result="ok"}`, op)))
+}
+
+// metric returns a metric of the server with that admin listener, and zero for one that is not there.
+func metric(t *testing.T, admin, name string) float64 {
+	t.Helper()
+	resp, err := http.Get("http://" + admin + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if text, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+			v, err := strconv.ParseFloat(text, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return 0
+}
