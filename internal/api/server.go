@@ -92,6 +92,7 @@ type Server struct {
 	operations map[string]map[string]*Operation // by version and name
 	throttle   throttle
 	bodies     bodies
+	answers    answers
 	requests   *prometheus.CounterVec
 	duration   *prometheus.HistogramVec
 	log        *slog.Logger
@@ -111,6 +112,7 @@ func newServer(cfg Config, svc service, reg prometheus.Registerer, log *slog.Log
 		service:    svc,
 		throttle:   throttle{account: cfg.AccountRate, operation: cfg.OperationRate},
 		bodies:     newBodies(),
+		answers:    newAnswers(),
 		operations: make(map[string]map[string]*Operation),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "waybill_api_requests_total",
@@ -142,6 +144,7 @@ type exchange struct {
 	keyID  string // likewise
 	op     *Operation
 	wait   time.Duration // of a throttled request: when to come again
+	place  *place        // of its answer, if that may be long
 }
 
 // ServeHTTP implements http.Handler. It answers every path; all but "/" with an error.
@@ -150,6 +153,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{id: strings.ToUpper(uuid.NewString()), host: r.Host, format: acs.JSON}
 	out, err := guard(func() (reply, error) { return s.serve(w, r, x) })
 	status, code, body, err := s.encode(x, out, err)
+	defer x.place.leave()
+	if x.place != nil && !x.place.fit(len(body)) {
+		status, code, body, err = s.encode(x, nil, errNoRoom)
+		x.place.fit(len(body))
+	}
 
 	h := w.Header()
 	h.Set("Content-Type", formats[x.format].contentType)
@@ -286,6 +294,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, x *exchange) (out
 	}
 	if err := s.useNonce(ctx, cred, q); err != nil {
 		return nil, err
+	}
+	if op.Kind == Read {
+		if x.place, err = s.answers.take(ctx, who.Account); err != nil {
+			return nil, err
+		}
 	}
 	c := &call{service: s.service, op: op, who: who, host: x.host, maxPage: s.cfg.MaxPageSize}
 	c.act = &waybill.Act{Principal: who, Action: op.acts(), Region: q.Params["RegionId"]}

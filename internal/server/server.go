@@ -59,11 +59,15 @@ type Config struct {
 	ActionRate   float64       // requests of an account to one operation in a second; 0: no limit
 	// HeaderTimeout is how long a peer may take over the TLS handshake and the header of a request.
 	HeaderTimeout time.Duration
-	PerAddress    int    // connections of one address to each listener of the API at once; 0: no limit
-	BootstrapID   string // the first access key; empty: made up
-	BootstrapKey  string
-	Control       control.Config
-	Assist        assist.Config // of official agents; Node and Attempts are set by Open
+	// ReadTimeout and WriteTimeout are how long a peer may take over a whole request, and over taking the answer;
+	// IdleTimeout is how long it may keep a connection without a request.
+	ReadTimeout, WriteTimeout, IdleTimeout time.Duration
+
+	PerAddress   int    // connections of one address to each listener of the API at once; 0: no limit
+	BootstrapID  string // the first access key; empty: made up
+	BootstrapKey string
+	Control      control.Config
+	Assist       assist.Config // of official agents; Node and Attempts are set by Open
 	// Inherited listeners are used instead of binding their addresses, and belong to the server; nil: none.
 	Inherited *Inherited
 }
@@ -75,6 +79,7 @@ func DefaultConfig() Config {
 		Listen:  ":8480", AgentListen: ":8422", AdminListen: "127.0.0.1:8481",
 		TokenLife: gateway.DefaultTokenLife, DrainFor: 10 * time.Second, Control: control.DefaultConfig(),
 		Assist: assist.DefaultConfig(), AccountRate: 1000, ActionRate: 500, PerAddress: 8192, HeaderTimeout: 10 * time.Second,
+		ReadTimeout: 30 * time.Second, WriteTimeout: 60 * time.Second, IdleTimeout: 2 * time.Minute,
 	}
 }
 
@@ -96,8 +101,8 @@ func (c *Config) Validate() error {
 	if c.AccountRate < 0 || c.ActionRate < 0 || c.PerAddress < 0 {
 		errs = append(errs, errors.New("a rate or a number of connections below zero makes no sense; 0 means no limit"))
 	}
-	if c.HeaderTimeout <= 0 {
-		errs = append(errs, errors.New("the time for the header of a request must be above zero"))
+	if min(c.HeaderTimeout, c.ReadTimeout, c.WriteTimeout, c.IdleTimeout) <= 0 {
+		errs = append(errs, errors.New("the times for a request, its header, its answer and the pause after it must be above zero"))
 	}
 	if c.Assist.Window < time.Minute || c.Assist.Window > maxClockWindow {
 		errs = append(errs, fmt.Errorf("a clock window of %s for official agents makes no sense; use a minute to %s", c.Assist.Window, maxClockWindow))
@@ -318,14 +323,10 @@ func (s *Server) openBus(ctx context.Context, sealer *identity.Sealer, tlsConfig
 	return operator, err
 }
 
-// Bounds on how long a peer may take over a request. SendFile is answered well within the ten seconds that the classic
-// SDK waits.
+// Bounds of a connection.
 const (
-	readTimeout  = 30 * time.Second
-	writeTimeout = 60 * time.Second
-	idleTimeout  = 2 * time.Minute
-	maxStreams   = 16        // requests at once on one HTTP/2 connection, which counts as one for its address
-	maxHeader    = 256 << 10 // bytes of request line and headers: a full-size SendFile in a query has 74 KB
+	maxStreams = 16        // requests at once on one HTTP/2 connection, which counts as one for its address
+	maxHeader  = 256 << 10 // bytes of request line and headers: a full-size SendFile in a query has 74 KB
 )
 
 // maxClockWindow bounds how long a signed call of an official agent can be replayed unchanged, and its request ID is kept.
@@ -389,9 +390,10 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 			l = newFairListener(l, s.cfg.PerAddress, s.log)
 		}
 		srv := &http.Server{
-			Handler: f.handler, TLSConfig: f.tls.Clone(), ReadHeaderTimeout: s.cfg.HeaderTimeout, ReadTimeout: readTimeout,
-			WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-			HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+			Handler: f.handler, TLSConfig: f.tls.Clone(), ReadHeaderTimeout: s.cfg.HeaderTimeout, ReadTimeout: s.cfg.ReadTimeout,
+			WriteTimeout: s.cfg.WriteTimeout, IdleTimeout: s.cfg.IdleTimeout, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+			// Of HTTP/2, WriteTimeout ends requests; a connection that takes nothing would stay, and its requests with it.
+			HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: s.cfg.WriteTimeout},
 		}
 		front := &front{name: f.name, socket: socket, listener: l, server: srv}
 		front.noteUnasked()

@@ -6,12 +6,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -27,6 +29,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/acs"
 	"github.com/openwaybill/waybill/internal/agent"
 	"github.com/openwaybill/waybill/internal/assist/assisttest"
 	"github.com/openwaybill/waybill/internal/server"
@@ -353,8 +356,10 @@ func (d *deaf) Read(b []byte) (int, error) {
 }
 
 func (d *deaf) Dial(network, addr string) (conn net.Conn, err error) {
-	d.Conn, err = net.Dial(network, addr)
-	return d, err
+	if d.Conn, err = net.Dial(network, addr); err != nil {
+		return nil, err
+	}
+	return d, d.Conn.(*net.TCPConn).SetReadBuffer(64 << 10) // so that what is not read waits at the server's end
 }
 
 // TestStuckAgentCostsTheServerLittle has an agent that does not read what is sent to it, and goes on asking for more: far
@@ -468,4 +473,150 @@ func metric(t *testing.T, admin, name string) float64 {
 		t.Fatal(err)
 	}
 	return 0
+}
+
+// connections lists what the HTTP servers of this process do for connections, in lines.
+func (c census) connections() string {
+	served := census{}
+	for what, n := range c {
+		if strings.Contains(what, "net/http.(*Server)") || strings.Contains(what, "net/http.(*conn)") || strings.Contains(what, "http2serverConn") {
+			served[what] = n
+		}
+	}
+	return census{}.more(served)
+}
+
+// signed returns a signed request that the server at that listener answers.
+func signed(t *testing.T, s *testenv.Server, listener, action string, pairs ...string) *http.Request {
+	t.Helper()
+	params := url.Values{"RegionId": {testenv.Region}}
+	for i := 0; i < len(pairs); i += 2 {
+		params.Set(pairs[i], pairs[i+1])
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, listener+"://"+s.Addr(listener)+"/?"+params.Encode(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("x-acs-action", action)
+	r.Header.Set("x-acs-version", versions[action])
+	acs.SignACS3(r, nil, s.Key.AccessKeyID, s.Key.AccessKeySecret, "", rand.Text(), time.Now())
+	return r
+}
+
+// TestClientsThatDoNotReadAreGivenUp asks for long lists, over and over, and reads none of them; and sends requests byte
+// by byte. While those clients stay, all that the server has for them ends, and others are served meanwhile.
+func TestClientsThatDoNotReadAreGivenUp(t *testing.T) {
+	const pageBytes = 50 * 24 << 10 * 4 / 3 // of contents, in Base64
+	s := testenv.Start(t, func(c *server.Config) {
+		c.ReadTimeout, c.WriteTimeout, c.IdleTimeout = 6*time.Second, 6*time.Second, 3*time.Second
+	})
+	a := s.Enrol()
+	for i := range 50 {
+		r := testenv.File(a)
+		r.File.Name, r.Content = fmt.Sprint(i), bytes.Repeat([]byte{'x'}, 24<<10)
+		s.Send(r)
+	}
+	list := func(listener string) *http.Request {
+		return signed(t, s, listener, "DescribeSendFileResults", "MaxResults", "50", "PageSize", "50")
+	}
+	others := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := others.Do(list("http"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	if err != nil || n < pageBytes {
+		t.Fatalf("a page has %d bytes, %v", n, err)
+	}
+	before := heap()
+
+	const plain, multiplexed, atOnce = 2, 1, 5
+	var clients sync.WaitGroup
+	for range multiplexed {
+		wall := &deaf{hears: make(chan struct{})}
+		transport := &http.Transport{
+			DialContext:       func(_ context.Context, network, addr string) (net.Conn, error) { return wall.Dial(network, addr) },
+			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
+			ForceAttemptHTTP2: true,
+		}
+		resp, err := transport.RoundTrip(signed(t, s, "https", "DescribeRegions"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.ProtoMajor != 2 {
+			t.Fatalf("%s, %v", resp.Proto, err)
+		}
+		wall.stuck.Store(true)
+		for range atOnce {
+			r := list("https")
+			clients.Go(func() {
+				if resp, err := transport.RoundTrip(r); err == nil {
+					resp.Body.Close()
+				}
+			})
+		}
+		t.Cleanup(func() {
+			close(wall.hears)
+			clients.Wait()
+			transport.CloseIdleConnections()
+		})
+	}
+	for range plain {
+		conn := dial(t, s, "http")
+		var requests bytes.Buffer
+		for range 8 { // one after the other, as long as answers find room between here and there
+			if err := list("http").Write(&requests); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := conn.Write(requests.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const body = "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100000\r\n\r\n"
+	for range plain {
+		conn := dial(t, s, "http")
+		clients.Go(func() {
+			tick := time.NewTicker(20 * time.Millisecond)
+			defer tick.Stop()
+			_, err := io.WriteString(conn, body)
+			for err == nil {
+				<-tick.C
+				_, err = conn.Write([]byte{'x'})
+			}
+		})
+	}
+
+	most, served := int64(0), 0
+	left := takeCensus().connections()
+	t.Logf("at first:\n%s", left)
+	defer func() { t.Logf("others were served %d times meanwhile; left:\n%s", served, left) }()
+	testenv.Eventually(t, "all of them are given up", func() bool {
+		most = max(most, heap()-before)
+		resp, err := others.Do(signed(t, s, "http", "CreateActivation"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			served++
+		}
+		left = takeCensus().connections()
+		return left == ""
+	})
+	// Each client has one answer made for it at a time, or one on each of its streams; a page takes some times its size
+	// while it is made.
+	const bound = (plain + multiplexed*atOnce + 1) * 6 * pageBytes
+	t.Logf("the heap grew by %d bytes at most", most)
+	if most > bound {
+		t.Errorf("more than %d", bound)
+	}
+	if served == 0 {
+		t.Error("nobody else was served")
+	}
+	if resp, err = others.Do(list("http")); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("a list afterwards: %v, %v", resp, err)
+	}
+	resp.Body.Close()
 }
