@@ -588,6 +588,16 @@ func TestDeadPeer(t *testing.T) {
 	must(t, <-ended)
 }
 
+// heapInUse returns the bytes on the heap that are in use.
+func heapInUse() int64 {
+	for range 3 { // a sync.Pool outlives two collections
+		runtime.GC()
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
 // TestMemoryIsFlat delivers many times what an agent may hold.
 func TestMemoryIsFlat(t *testing.T) {
 	s := newScripted(t) // not parallel: it measures the heap
@@ -598,31 +608,78 @@ func TestMemoryIsFlat(t *testing.T) {
 		for i := range 100 {
 			s.send(a.instance, s.deliverTo(fmt.Sprintf("f-%d-%03d", n, i), "/", fmt.Sprint(i), content))
 		}
-		awaitThat(s, wire.OpReport, func(rs []wire.Report) bool {
-			ended := map[string]bool{} // some may be reported twice
-			for _, r := range rs {
-				ended[r.Delivery] = true
-			}
-			return len(ended) == 100
-		})
+		awaitReports(s, 100)
 		s.set(func(s *scripted) { s.messages = nil })
 	}
-	heap := func() int64 {
-		for range 3 { // a sync.Pool outlives two collections
-			runtime.GC()
-		}
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
 	round(0)
-	before := heap()
+	before := heapInUse()
 	for n := range 10 {
 		round(n + 1)
 	}
-	if grown := heap() - before; grown > 2<<20 {
+	if grown := heapInUse() - before; grown > 2<<20 {
 		t.Errorf("the heap grew by %d bytes while 32 MB were delivered", grown)
 	}
+}
+
+// heldBytes returns how much content is held.
+func (e *executor) heldBytes() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.held
+}
+
+// awaitReports waits until n deliveries have been reported, of which some may be twice.
+func awaitReports(s *scripted, n int) {
+	s.t.Helper()
+	awaitThat(s, wire.OpReport, func(rs []wire.Report) bool {
+		ended := map[string]bool{}
+		for _, r := range rs {
+			ended[r.Delivery] = true
+		}
+		return len(ended) == n
+	})
+}
+
+// TestMemoryIsBoundedWhileTheDiskHangs sends many times what an agent may hold to one that cannot place any of it: it
+// takes up what it may hold, and when its disk works again it asks for the rest.
+func TestMemoryIsBoundedWhileTheDiskHangs(t *testing.T) {
+	const count, size = 300, 48 << 10 // 14 MiB
+	s := newScripted(t)                // not parallel: it measures the heap
+	works := make(chan struct{})
+	a := startAgent(s, func(c *Config) {
+		c.Hooks.Fault = func(place.Step, string) error { <-works; return nil }
+	})
+	await[wire.Pull](s, wire.OpPull, 1)
+	var list []*wire.Deliver // all of the same content, so that this end has it once
+	content := strings.Repeat("x", size)
+	shared := []byte(content)
+	for i := range count {
+		d := s.deliverTo(fmt.Sprintf("f-%03d", i), "/", fmt.Sprint(i), content)
+		d.Content = shared
+		list = append(list, d)
+	}
+	before := heapInUse()
+	for _, d := range list {
+		s.send(a.instance, d)
+	}
+	await[wire.Ack](s, wire.OpAck, maxHeld/size)
+	// Besides, what the bus and the connection have in their buffers, of which they keep some.
+	const bound = maxHeld + 4<<20
+	grown := int64(0)
+	for calm := 0; calm < 20; { // looks at the heap, each of which takes longer than a message on its way
+		switch held, acks := a.exec.heldBytes(), len(await[wire.Ack](s, wire.OpAck, 1)); {
+		case held > maxHeld || acks > maxHeld/size:
+			t.Fatalf("%d are taken up, of which %d may be held; %d bytes", acks, maxHeld/size, held)
+		case t.Context().Err() != nil:
+			return
+		}
+		if grown = heapInUse() - before; grown <= bound {
+			calm++
+		}
+	}
+	t.Logf("the heap grew by %d bytes", grown)
+	close(works)
+	awaitReports(s, count)
 }
 
 // TestNoSecretsLogged looks for content, token and key in all that the agent says.

@@ -317,10 +317,13 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, x *exchange) (out
 }
 
 // record writes the audit record of a request that may change something, unless it was written with the change. What
-// cannot be recorded is not answered as done.
+// cannot be recorded is not answered as done. What the database did not take is not recorded: it would not take the record
+// either, and the client waits.
 func (s *Server) record(ctx context.Context, c *call, err error) error {
 	result := waybill.AuditOK
 	switch {
+	case waybill.CodeOf(err) == waybill.Unavailable:
+		return err
 	case err != nil:
 		result = faultOf(c.op, err).Code
 	case c.act.Recorded:

@@ -82,7 +82,7 @@ func (s *Store) write(ctx context.Context, fn func(*tx) error) error {
 	if s.act == nil || s.act.Recorded {
 		return s.writes.do(ctx, fn)
 	}
-	err := s.writes.do(ctx, func(t *tx) error {
+	err := s.writes.doInTime(ctx, func(t *tx) error {
 		if err := s.useToken(ctx, t); err != nil {
 			return err
 		}
@@ -148,7 +148,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
 func openSQLite(path string, pragmas map[string]string, conns int) (*sql.DB, error) {
 	q := url.Values{}
 	for _, p := range []string{
-		"journal_mode(WAL)", "busy_timeout(10000)", "foreign_keys(1)", "temp_store(MEMORY)",
+		"journal_mode(WAL)", fmt.Sprintf("busy_timeout(%d)", lockPatience.Milliseconds()), "foreign_keys(1)", "temp_store(MEMORY)",
 		"journal_size_limit(67108864)",
 	} {
 		q.Add("_pragma", p)

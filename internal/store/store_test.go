@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -773,6 +774,60 @@ func TestAFullDisk(t *testing.T) {
 	pages("1000000")
 	if err := f.writes.do(t.Context(), big("c")); err != nil {
 		t.Errorf("when there is room again: %v", err)
+	}
+}
+
+// TestADiskThatIsTooSlow has many more writes than share a transaction wait for a lock that is not let go of. Each is told
+// after few attempts, not after as many as there are groups of them; and when the lock is free again, all is well.
+func TestADiskThatIsTooSlow(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	const patience = 100 * time.Millisecond
+	if err := f.writes.do(t.Context(), func(tx *tx) error {
+		_, err := all(t.Context(), tx, scanOne[int], fmt.Sprintf("PRAGMA busy_timeout = %d", patience.Milliseconds()))
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	f.writes.patience = patience
+	other, err := openSQLite(f.path, nil, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if _, err := other.ExecContext(t.Context(), "BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+	put := func(name string) error {
+		return f.writes.doInTime(t.Context(), func(tx *tx) error {
+			_, err := tx.exec(t.Context(), `INSERT INTO secrets (name, sealed) VALUES (?, ?)`, name, []byte{1})
+			return err
+		})
+	}
+	const groups = 10
+	var late, refused atomic.Int64
+	var writers sync.WaitGroup
+	for i := range groups * maxGroup {
+		writers.Go(func() {
+			switch err := put(fmt.Sprint(i)); {
+			case errors.Is(err, errTurn):
+				late.Add(1)
+			case waybill.CodeOf(err) == waybill.Unavailable:
+				refused.Add(1)
+			default:
+				t.Errorf("write %d to a locked database: %v", i, err)
+			}
+		})
+	}
+	writers.Wait()
+	if n := refused.Load(); n > groups*maxGroup/2 {
+		t.Errorf("%d writes waited for the lock, and %d only for their turn", n, late.Load())
+	}
+	if _, err := other.ExecContext(t.Context(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	if err := put("afterwards"); err != nil {
+		t.Errorf("when the lock is free again: %v", err)
 	}
 }
 

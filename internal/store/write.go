@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
+	"time"
 
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/batch"
@@ -17,6 +19,18 @@ import (
 
 // maxGroup bounds how many writes share a transaction, and so how long the first waits for the last.
 const maxGroup = 512
+
+// Bounds of how long what a client asks for waits, together less than the ten seconds after which the classic SDK gives up:
+// for those before it, after which it is not tried any more, and then for another process to let go of the database. So
+// however many wait for a disk that has become slow, each hears of it while somebody listens. What agents report waits for
+// its turn: some of them tell it once only.
+const (
+	turnPatience = 4 * time.Second
+	lockPatience = 4 * time.Second
+)
+
+// errTurn is the result of a write whose turn did not come in time.
+var errTurn = waybill.Errorf(waybill.Unavailable, "the database is too slow for all that is to be written")
 
 // maxLazy bounds how many lazy writes wait for company before somebody has to commit them.
 const maxLazy = 1024
@@ -29,6 +43,8 @@ type writer struct {
 	chain *chainer
 	log   *slog.Logger
 
+	patience time.Duration // turnPatience
+
 	logFile string // the write-ahead log
 	groups  int    // committed; only the leader of the group touches it
 }
@@ -36,6 +52,7 @@ type writer struct {
 type write struct {
 	ctx  context.Context
 	fn   func(*tx) error
+	came time.Time // zero: it waits for its turn however long that takes
 	err  error
 	then func(error) // if not nil, told what became of it
 }
@@ -66,7 +83,7 @@ func (t *tx) exec(ctx context.Context, query string, args ...any) (int64, error)
 }
 
 func newWriter(stmts *statements, logFile string, chain *chainer, log *slog.Logger) *writer {
-	w := &writer{stmts: stmts, logFile: logFile, chain: chain, log: log}
+	w := &writer{stmts: stmts, logFile: logFile, chain: chain, log: log, patience: turnPatience}
 	w.group = batch.New(maxGroup, w.commit)
 	return w
 }
@@ -75,6 +92,13 @@ func newWriter(stmts *statements, logFile string, chain *chainer, log *slog.Logg
 // transaction with others' and may be run twice, so it must set what it returns anew each time.
 func (w *writer) do(ctx context.Context, fn func(*tx) error) error {
 	op := &write{ctx: ctx, fn: fn}
+	w.group.Do(op)
+	return op.err
+}
+
+// doInTime is do, unless the turn of fn does not come within turnPatience: then it is not run.
+func (w *writer) doInTime(ctx context.Context, fn func(*tx) error) error {
+	op := &write{ctx: ctx, fn: fn, came: time.Now()}
 	w.group.Do(op)
 	return op.err
 }
@@ -92,8 +116,21 @@ var errNotRun = errors.New("the transaction did not end")
 
 // commit runs one group. Its context is its own: no caller's end may roll back another's write.
 func (w *writer) commit(ops []*write) {
-	for _, op := range ops {
-		op.err = errNotRun // stands if a panic leaves this function
+	late := 0
+	ops = slices.DeleteFunc(ops, func(op *write) bool {
+		if op.came.IsZero() || time.Since(op.came) <= w.patience {
+			op.err = errNotRun // stands if a panic leaves this function
+			return false
+		}
+		late++
+		op.err = errTurn
+		return true
+	})
+	if late > 0 {
+		w.log.Warn("the database is too slow", "writes", late, "waited", w.patience)
+	}
+	if len(ops) == 0 {
+		return
 	}
 	err := classify(w.run(context.Background(), ops))
 	if err != nil {

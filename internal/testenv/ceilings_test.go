@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -32,6 +33,8 @@ import (
 	"github.com/openwaybill/waybill/internal/acs"
 	"github.com/openwaybill/waybill/internal/agent"
 	"github.com/openwaybill/waybill/internal/assist/assisttest"
+	"github.com/openwaybill/waybill/internal/client"
+	"github.com/openwaybill/waybill/internal/place"
 	"github.com/openwaybill/waybill/internal/server"
 	"github.com/openwaybill/waybill/internal/testenv"
 	"github.com/openwaybill/waybill/internal/wire"
@@ -619,4 +622,87 @@ func TestClientsThatDoNotReadAreGivenUp(t *testing.T) {
 		t.Fatalf("a list afterwards: %v, %v", resp, err)
 	}
 	resp.Body.Close()
+}
+
+// TestSlowDatabase keeps the database locked, as a disk that hangs does, while many send and a fleet reports. Who sends is
+// told that it is not possible now; what was answered is done when the database is free again, and nothing else is.
+func TestSlowDatabase(t *testing.T) {
+	const senders = 64
+	s := testenv.Start(t)
+	gate := make(chan struct{})
+	var held, unheld []*testenv.Agent // some have a file to report when the database is locked
+	for range 5 {
+		held = append(held, s.Agent(func(c *agent.Config) {
+			c.Hooks.Fault = func(place.Step, string) error { <-gate; return nil }
+		}))
+	}
+	unheld = append(unheld, s.Agent())
+	early := s.Send(testenv.File(held...))
+	testenv.Eventually(t, "all have begun", func() bool { return s.Delivery(early).Status == waybill.OverallRunning })
+	before, heapBefore := runtime.NumGoroutine(), heap()
+
+	lock := s.LockDatabase()
+	close(gate)
+	var mu sync.Mutex
+	accepted, refused := map[waybill.DeliveryID]bool{}, make(chan struct{}, senders)
+	free := make(chan struct{}) // closed when the database is
+	var sending sync.WaitGroup
+	for i := range senders {
+		sending.Go(func() {
+			for n, told, more := 0, false, 1; more > 0; n++ {
+				r := testenv.File(unheld...)
+				r.File.Name = fmt.Sprintf("%d-%d", i, n)
+				id, err := s.Client.SendFile(t.Context(), r)
+				switch e, _ := errors.AsType[*client.Error](err); {
+				case err == nil:
+					mu.Lock()
+					accepted[id] = true
+					mu.Unlock()
+				case e == nil || e.Status != http.StatusServiceUnavailable || e.Code != "ServiceUnavailable":
+					t.Errorf("send: %v", err)
+					return
+				case !told:
+					told = true
+					refused <- struct{}{}
+				}
+				select {
+				case <-free:
+					more--
+				default:
+				}
+			}
+		})
+	}
+	for range senders {
+		select {
+		case <-refused:
+		case <-time.After(30 * time.Second):
+			t.Fatal("not everybody is told that the database cannot be written")
+		}
+	}
+	// A request takes ten with what serves its connection on both sides; the reports of five agents take a few.
+	if n := runtime.NumGoroutine() - before; n > 16*senders {
+		t.Errorf("%d goroutines more", n)
+	}
+	if n := heap() - heapBefore; n > 32<<20 {
+		t.Errorf("%d bytes more on the heap", n)
+	}
+	lock.Unlock()
+	close(free)
+	sending.Wait()
+	if d := s.Await(early); d.Status != waybill.OverallSuccess {
+		t.Errorf("what was reported meanwhile ended as %s", d.Status)
+	}
+	if len(accepted) == 0 {
+		t.Error("nothing is accepted afterwards")
+	}
+	for id := range accepted {
+		if d := s.Await(id); d.Status != waybill.OverallSuccess {
+			t.Errorf("%s ended as %s", id, d.Status)
+		}
+	}
+	l, err := s.Client.DescribeSendFileResults(t.Context(), client.DeliveryFilter{}, client.Paging{})
+	if err != nil || int(l.Total) != len(accepted)+1 {
+		t.Errorf("%d deliveries are stored, %d were answered; %v", l.Total, len(accepted)+1, err)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"testing"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
@@ -61,13 +62,46 @@ func Link(state string, ca []byte, opts ...nats.Option) (*nats.Conn, error) {
 	}, opts...)...)
 }
 
-// DamageContents changes every stored content behind the server's back.
-func (s *Server) DamageContents() {
+// DatabaseLock keeps a database from being written.
+type DatabaseLock struct {
+	t  testing.TB
+	db *sql.DB
+}
+
+// LockDatabase keeps the server from writing to its database until the lock, which is its one user's, is let go of.
+func (s *Server) LockDatabase() *DatabaseLock {
+	s.t.Helper()
+	l := &DatabaseLock{s.t, s.database()}
+	s.t.Cleanup(func() { l.db.Close() })
+	l.db.SetMaxOpenConns(1)
+	if _, err := l.db.ExecContext(s.t.Context(), "BEGIN IMMEDIATE"); err != nil {
+		s.t.Fatal(err)
+	}
+	return l
+}
+
+// Unlock lets go of the database.
+func (l *DatabaseLock) Unlock() {
+	l.t.Helper()
+	if _, err := l.db.ExecContext(l.t.Context(), "ROLLBACK"); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// database opens the server's database beside the server.
+func (s *Server) database() *sql.DB {
 	s.t.Helper()
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(s.Dir, "waybill.db")+"?_pragma=busy_timeout(10000)")
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	return db
+}
+
+// DamageContents changes every stored content behind the server's back.
+func (s *Server) DamageContents() {
+	s.t.Helper()
+	db := s.database()
 	defer db.Close()
 	if _, err := db.ExecContext(s.t.Context(), `UPDATE contents SET data = x'00'`); err != nil {
 		s.t.Fatal(err)
