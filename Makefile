@@ -42,6 +42,10 @@ fleet: ## restart servers under 2,000 official agents (minutes; needs 20,000 ope
 campaign: build ## break a fleet 500 times under 10,000 deliveries (about twelve minutes; ARGS='--seed N' repeats one)
 	bin/waybill sim --machines 200 --processes 25 --deliveries 10000 --kills 550 $(ARGS)
 
+.PHONY: ceilings
+ceilings: ## connect 10,000 agents to one server, and say what each costs it (minutes; needs 20,000 open files)
+	ulimit -n 20000 && $(GO) test ./internal/testenv -run 'TestLinks' -links 10000 -timeout 20m -v
+
 .PHONY: cross
 cross: ## build the agent for every system it is made for
 	sh scripts/cross.sh

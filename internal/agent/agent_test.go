@@ -644,7 +644,7 @@ func awaitReports(s *scripted, n int) {
 // takes up what it may hold, and when its disk works again it asks for the rest.
 func TestMemoryIsBoundedWhileTheDiskHangs(t *testing.T) {
 	const count, size = 300, 48 << 10 // 14 MiB
-	s := newScripted(t)                // not parallel: it measures the heap
+	s := newScripted(t)               // not parallel: it measures the heap
 	works := make(chan struct{})
 	a := startAgent(s, func(c *Config) {
 		c.Hooks.Fault = func(place.Step, string) error { <-works; return nil }

@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -28,6 +29,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/acs"
@@ -704,5 +706,106 @@ func TestSlowDatabase(t *testing.T) {
 	l, err := s.Client.DescribeSendFileResults(t.Context(), client.DeliveryFilter{}, client.Paging{})
 	if err != nil || int(l.Total) != len(accepted)+1 {
 		t.Errorf("%d deliveries are stored, %d were answered; %v", l.Total, len(accepted)+1, err)
+	}
+}
+
+var links = flag.Int("links", 300, "how many agents TestLinks connects")
+
+// TestLinks connects many agents, as far as the bus is concerned, to one server process, and counts what each costs it.
+func TestLinks(t *testing.T) {
+	n := *links
+	p := newServerProcess(t)
+	ca, err := os.ReadFile(filepath.Join(p.dir, "ca.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const atOnce = 8
+	each := func(do func(i int) error) {
+		t.Helper()
+		eg, _ := errgroup.WithContext(t.Context())
+		eg.SetLimit(atOnce)
+		for i := range n {
+			eg.Go(func() error { return do(i) })
+		}
+		if err := eg.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var activations []client.NewActivation
+	for range (n + 999) / 1000 {
+		a, err := p.client.CreateActivation(t.Context(), client.CreateActivationRequest{InstanceName: "link", InstanceCount: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		activations = append(activations, a)
+	}
+	states, ids := t.TempDir(), make([]string, n)
+	state := func(i int) string { return filepath.Join(states, strconv.Itoa(i)) }
+	each(func(i int) error {
+		a := activations[i/1000]
+		status, err := agent.Enroll(t.Context(), agent.EnrollOptions{
+			StateDir: state(i), Server: p.client.Endpoint(), CA: string(ca), Version: "test",
+			ActivationID: string(a.ID), ActivationCode: a.Code,
+		})
+		ids[i] = status.Instance
+		return err
+	})
+	before := p.cost(t)
+	conns := make([]*nats.Conn, n)
+	each(func(i int) (err error) {
+		if conns[i], err = testenv.Link(state(i), ca, nats.Timeout(time.Minute)); err != nil {
+			return err
+		}
+		for _, subject := range []string{wire.ToAgent(ids[i], wire.OpDeliver), wire.ToAgent(ids[i], wire.OpProbe), wire.InboxPrefix(ids[i]) + ".confirm.*"} {
+			if _, err := conns[i].SubscribeSync(subject); err != nil {
+				return err
+			}
+		}
+		hello := wire.Encode(&wire.Hello{Session: "link", Capability: wire.Capability, AgentVersion: "test", OSType: "linux"})
+		_, err = conns[i].Request(wire.ToServer(ids[i], wire.OpHello), hello, time.Minute)
+		return err
+	})
+	var with cost
+	// NATS has a goroutine that reads a connection and one that writes it. Some more come and go.
+	const some = 20
+	testenv.Eventually(t, "each takes two goroutines and one descriptor", func() bool {
+		with = p.cost(t)
+		return with.goroutines-before.goroutines <= 2*n+some && with.files-before.files <= n+some
+	})
+	perLink := (with.bytes - before.bytes) / n
+	t.Logf("%d agents: each takes %d bytes of heap and stacks, %d of resident memory, %.1f goroutines, %.1f descriptors of the server",
+		n, perLink, (with.resident-before.resident)/n, float64(with.goroutines-before.goroutines)/float64(n), float64(with.files-before.files)/float64(n))
+	// 46 KB were measured, most of them buffers of TLS and NATS; what does not fit into this is new.
+	if most := 64 << 10; perLink > most {
+		t.Errorf("each takes %d bytes, more than %d", perLink, most)
+	}
+	for _, c := range conns {
+		c.Close()
+	}
+	testenv.Eventually(t, "nothing is left of them", func() bool {
+		now := p.cost(t)
+		return now.goroutines-before.goroutines <= some && now.files-before.files <= some
+	})
+}
+
+// cost is what a server process takes.
+type cost struct {
+	goroutines, files int
+	bytes             int // heap and stacks in use
+	resident          int // bytes
+}
+
+func (p *serverProcess) cost(t *testing.T) cost {
+	t.Helper()
+	admin := p.addrs[2]
+	resp, err := http.Get("http://" + admin + "/debug/pprof/heap?gc=1") // collects what is not in use
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	of := func(name string) int { return int(metric(t, admin, name)) }
+	return cost{
+		goroutines: of("go_goroutines"), files: of("process_open_fds"),
+		bytes: of("go_memstats_heap_alloc_bytes") + of("go_memstats_stack_inuse_bytes"), resident: of("process_resident_memory_bytes"),
 	}
 }

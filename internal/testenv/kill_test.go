@@ -134,7 +134,7 @@ type serverProcess struct {
 	t      *testing.T
 	dir    string
 	cmd    *exec.Cmd
-	addrs  [2]string // https, agents
+	addrs  [3]string // https, agents, admin
 	client *client.Client
 }
 
@@ -175,7 +175,7 @@ func newServerProcess(t *testing.T) *serverProcess {
 func (p *serverProcess) start() {
 	p.t.Helper()
 	p.cmd = exec.Command(serverProgram(p.t), "server", "--data-dir", p.dir, "--listen", p.addrs[0], "--agent-listen", p.addrs[1],
-		"--admin-listen", "", "--log-level", "error")
+		"--admin-listen", p.addrs[2], "--log-level", "error")
 	p.cmd.Stderr = os.Stderr
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
