@@ -42,7 +42,7 @@ import (
 	"github.com/openwaybill/waybill/internal/wire"
 )
 
-// The tests here count what the process has, so none of them is parallel.
+// The tests here count what the process has, so they are not parallel, but for one that counts what another process has.
 
 // census counts what the process has: goroutines by what they were started to do and by whom, descriptors by what they are.
 type census map[string]int
@@ -713,6 +713,7 @@ var links = flag.Int("links", 300, "how many agents TestLinks connects")
 
 // TestLinks connects many agents, as far as the bus is concerned, to one server process, and counts what each costs it.
 func TestLinks(t *testing.T) {
+	t.Parallel()
 	n := *links
 	p := newServerProcess(t)
 	ca, err := os.ReadFile(filepath.Join(p.dir, "ca.pem"))
