@@ -74,7 +74,7 @@ func (s *Store) Accounts(ctx context.Context) ([]waybill.Account, error) {
 
 // Account returns one account; ErrNotFound if it is not there.
 func (s *Store) Account(ctx context.Context, id waybill.AccountID) (waybill.Account, error) {
-	return one(ctx, s.reads, scanAccount, `SELECT id, name, disabled, created FROM accounts WHERE id = ?`, id)
+	return one(ctx, s.brief, scanAccount, `SELECT id, name, disabled, created FROM accounts WHERE id = ?`, id)
 }
 
 // SetAccountDisabled disables or enables an account; ErrNotFound if it is not there.
@@ -139,7 +139,7 @@ func (s *Store) AddKey(ctx context.Context, k Key, limit int) error {
 
 // Key returns a key; ErrNotFound if it is not there.
 func (s *Store) Key(ctx context.Context, id string) (Key, error) {
-	return one(ctx, s.reads, scanKey, keyColumns+` WHERE k.id = ?`, id)
+	return one(ctx, s.brief, scanKey, keyColumns+` WHERE k.id = ?`, id)
 }
 
 // Keys returns the keys of a user, or those of the account itself if user is empty, oldest first.
@@ -216,7 +216,7 @@ func (s *Store) UseNonce(ctx context.Context, owner, nonce string, until time.Ti
 		delete(s.nonces.m, digest)
 		s.nonces.mu.Unlock()
 	}
-	_, err = one(ctx, s.reads, scanOne[int64], `SELECT expires FROM nonces WHERE digest = ?`, digest[:])
+	_, err = one(ctx, s.brief, scanOne[int64], `SELECT expires FROM nonces WHERE digest = ?`, digest[:])
 	if !errors.Is(err, ErrNotFound) {
 		release()
 		return false, err

@@ -211,7 +211,7 @@ const dispatchColumns = deliveryColumns + `, c.data FROM deliveries d JOIN conte
 
 // Dispatch returns a delivery to send; ErrNotFound if it is not there.
 func (s *Store) Dispatch(ctx context.Context, id waybill.DeliveryID) (Dispatch, error) {
-	return one(ctx, s.reads, scanDispatch, dispatchColumns+` WHERE d.id = ?`, id)
+	return one(ctx, s.brief, scanDispatch, dispatchColumns+` WHERE d.id = ?`, id)
 }
 
 // OpenFor returns deliveries that are open for an instance, in order of ID after the given one, at most limit.
@@ -223,6 +223,6 @@ func (s *Store) OpenFor(ctx context.Context, instance waybill.InstanceID, after 
 
 // OpenOne returns a delivery if it is open for an instance, and ErrNotFound otherwise.
 func (s *Store) OpenOne(ctx context.Context, instance waybill.InstanceID, id waybill.DeliveryID) (Dispatch, error) {
-	return one(ctx, s.reads, scanDispatch, dispatchColumns+` WHERE d.id = ? AND EXISTS (
+	return one(ctx, s.brief, scanDispatch, dispatchColumns+` WHERE d.id = ? AND EXISTS (
 		SELECT 1 FROM targets t WHERE t.delivery = d.id AND t.instance = ? AND t.finished = 0)`, id, instance)
 }

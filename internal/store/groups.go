@@ -36,7 +36,7 @@ func (s *Store) AddResourceGroup(ctx context.Context, account waybill.AccountID,
 
 // ResourceGroup returns a resource group; ErrNotFound if it is not there.
 func (s *Store) ResourceGroup(ctx context.Context, account waybill.AccountID, id string) (waybill.ResourceGroup, error) {
-	return one(ctx, s.reads, scanResourceGroup, groupColumns+` WHERE g.account = ? AND g.id = ?`, account, id)
+	return one(ctx, s.brief, scanResourceGroup, groupColumns+` WHERE g.account = ? AND g.id = ?`, account, id)
 }
 
 // ResourceGroups returns a page of an account's resource groups by name, which is also the cursor. Those with any of ids,

@@ -95,23 +95,35 @@ func (s *Store) InstanceCount(ctx context.Context, account waybill.AccountID, re
 
 // Instance returns an instance in any state, without tags and counts; ErrNotFound if it never was.
 func (s *Store) Instance(ctx context.Context, id waybill.InstanceID) (waybill.Instance, error) {
-	return one(ctx, s.reads, scanInstance, instanceColumns+` FROM instances i WHERE i.id = ?`, id)
+	return one(ctx, s.brief, scanInstance, instanceColumns+` FROM instances i WHERE i.id = ?`, id)
 }
 
 // InstanceByKey returns the instance with that public key, like Instance.
 func (s *Store) InstanceByKey(ctx context.Context, publicKey string) (waybill.Instance, error) {
-	return one(ctx, s.reads, scanInstance, instanceColumns+` FROM instances i WHERE i.public_key = ?`, publicKey)
+	return one(ctx, s.brief, scanInstance, instanceColumns+` FROM instances i WHERE i.public_key = ?`, publicKey)
 }
 
 // InstancesByID returns those of ids that belong to the account and region, in any state.
 func (s *Store) InstancesByID(ctx context.Context, account waybill.AccountID, region string, ids []waybill.InstanceID) (map[waybill.InstanceID]waybill.Instance, error) {
-	list, err := all(ctx, s.reads, scanInstance, instanceColumns+` FROM instances i
-		WHERE i.id IN (SELECT value->>0 FROM `+s.dialect.rows+`) AND i.account = ? AND i.region = ?`, jsonRows(column(ids)), account, region)
+	query, named := s.dialect.instancesByID(), jsonRows(column(ids))
+	if len(ids) == 1 {
+		query, named = instanceByID, string(ids[0])
+	}
+	list, err := all(ctx, s.brief, scanInstance, query, named, account, region)
 	m := make(map[waybill.InstanceID]waybill.Instance, len(list))
 	for _, i := range list {
 		m[i.ID] = i
 	}
 	return m, err
+}
+
+// The + keeps the search on the primary key: the index by account would go through its whole fleet.
+const ofAccount = ` AND +i.account = ? AND +i.region = ?`
+
+const instanceByID = instanceColumns + ` FROM instances i WHERE i.id = ?` + ofAccount
+
+func (d dialect) instancesByID() string {
+	return instanceColumns + ` FROM instances i WHERE i.id IN (SELECT value->>0 FROM ` + d.rows + `)` + ofAccount
 }
 
 // Instances returns a page of an account's instances that are part of the fleet, with tags and counts, newest first.

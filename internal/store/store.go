@@ -60,6 +60,7 @@ type Store struct {
 	now     func() time.Time
 	dialect dialect
 	reads   *statements
+	brief   brief // the same, for what takes less time than to watch over its context costs
 	writes  *writer
 	nonces  *nonceSet
 	log     *slog.Logger
@@ -141,6 +142,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
 		return nil, errors.Join(err, w.Close(), r.Close())
 	}
 	s.reads = newStatements(r, r)
+	s.brief = brief{s.reads}
 	s.writes = newWriter(newStatements(w, conn), path+"-wal", chain, log)
 	return s, nil
 }
@@ -258,6 +260,17 @@ func (s *statements) query(ctx context.Context, query string, args ...any) (*sql
 		return nil, err
 	}
 	return st.QueryContext(ctx, args...)
+}
+
+// brief runs queries that end at once, such as those by a key, to their end whatever becomes of the caller's context: for
+// every query that could be interrupted, two goroutines wait.
+type brief struct{ *statements }
+
+func (b brief) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return b.statements.query(context.WithoutCancel(ctx), query, args...)
 }
 
 func (s *statements) close() error {

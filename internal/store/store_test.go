@@ -922,14 +922,17 @@ func TestANewerDatabaseIsRefused(t *testing.T) {
 	}
 }
 
-// TestAuthorizationSearchesByKey matters because every request of a user waits for these two: by account alone they would
-// go through all that the account has.
-func TestAuthorizationSearchesByKey(t *testing.T) {
+// TestRequestsSearchByKey matters because every request of a user, or every SendFile, waits for these: by account alone
+// they would go through all that the account has.
+func TestRequestsSearchByKey(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	for query, want := range map[string][]string{
-		effectivePolicies:  {"(account=? AND entity_kind=? AND entity=?)", "(account=? AND user_name=?)", "(account=? AND entity_kind=? AND entity=?)"},
-		f.dialect.tagsOf(): {"(kind=? AND resource=?)"},
+		effectivePolicies:                  {"(account=? AND entity_kind=? AND entity=?)", "(account=? AND user_name=?)", "(account=? AND entity_kind=? AND entity=?)"},
+		f.dialect.tagsOf():                 {"(kind=? AND resource=?)"},
+		instanceByID:                       {"(id=?)"},
+		f.dialect.instancesByID():          {"(id=?)"},
+		f.dialect.countOf("instances", ""): {"(id=?)"},
 	} {
 		plan, err := all(t.Context(), f.reads, func(r *sql.Rows) (s string, err error) {
 			var a, b, c int
@@ -944,7 +947,7 @@ func TestAuthorizationSearchesByKey(t *testing.T) {
 				t.Errorf("no search by %s:\n%s", w, steps)
 			}
 		}
-		if strings.Contains(steps, "(account=?)") {
+		if strings.Contains(steps, "(account=?)") || strings.Contains(steps, "(account=? AND region=?)") {
 			t.Errorf("a search by the account alone:\n%s", steps)
 		}
 	}

@@ -26,12 +26,16 @@ func (t *tx) addTags(ctx context.Context, d dialect, account waybill.AccountID, 
 // mustAll returns ErrNotFound unless every one of ids is a resource of that kind in the account and region.
 func (t *tx) mustAll(ctx context.Context, d dialect, account waybill.AccountID, region string, kind waybill.ResourceKind, ids []string) error {
 	at := tables[kind]
-	n, err := one(ctx, t, scanOne[int], `SELECT COUNT(*) FROM `+at.table+` WHERE id IN (SELECT value->>0 FROM `+d.rows+`)
-		AND account = ? AND region = ?`+at.there, jsonRows(column(ids)), account, region)
+	n, err := one(ctx, t, scanOne[int], d.countOf(at.table, at.there), jsonRows(column(ids)), account, region)
 	if err == nil && n < len(ids) {
 		err = ErrNotFound
 	}
 	return err
+}
+
+// countOf counts which of some IDs an account has in a region. The + keeps the search on the primary key.
+func (d dialect) countOf(table, there string) string {
+	return `SELECT COUNT(*) FROM ` + table + ` WHERE id IN (SELECT value->>0 FROM ` + d.rows + `) AND +account = ? AND +region = ?` + there
 }
 
 // PutTags adds tags to resources, which must be different ones, and replaces the values of keys that are there.

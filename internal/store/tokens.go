@@ -41,7 +41,7 @@ type TokenAnswer struct {
 
 // TokenAnswer returns the answer that is remembered for the token of an act; ErrNotFound if there is none.
 func (s *Store) TokenAnswer(ctx context.Context, a *waybill.Act) (TokenAnswer, error) {
-	return one(ctx, s.reads, func(r *sql.Rows) (v TokenAnswer, err error) {
+	return one(ctx, s.brief, func(r *sql.Rows) (v TokenAnswer, err error) {
 		var digest []byte
 		err = r.Scan(&digest, &v.Answer)
 		copy(v.Digest[:], digest)
