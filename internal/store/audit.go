@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"database/sql"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -111,7 +112,6 @@ func (c *chainer) append(ctx context.Context, t *tx) error {
 		return err
 	}
 	now := instant(millis(c.now()))
-	rows := make([][15]any, len(t.records))
 	for i := range t.records {
 		r := &t.records[i]
 		h := heads[r.Account]
@@ -122,16 +122,12 @@ func (c *chainer) append(ctx context.Context, t *tx) error {
 		if err != nil {
 			return err
 		}
-		rows[i] = [15]any{
+		if _, err := t.exec(ctx, `INSERT INTO audit_records (account, seq, time, request_id, actor_type, actor, access_key, source_ip,
+				action, region, resources, subject, result, previous, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			r.Account, r.Sequence, millis(r.Time), r.RequestID, r.ActorType, r.Actor, r.AccessKey, r.SourceIP, r.Action,
-			r.Region, string(resources), r.Subject, r.Result, fmt.Sprintf("%x", r.Previous), fmt.Sprintf("%x", r.Hash),
+			r.Region, string(resources), r.Subject, r.Result, hex.EncodeToString(r.Previous[:]), hex.EncodeToString(r.Hash[:])); err != nil {
+			return err
 		}
-	}
-	if _, err := t.exec(ctx, `INSERT INTO audit_records (account, seq, time, request_id, actor_type, actor, access_key, source_ip,
-			action, region, resources, subject, result, previous, hash)
-		SELECT value->>0, CAST(value->>1 AS BIGINT), CAST(value->>2 AS BIGINT), value->>3, value->>4, value->>5, value->>6, value->>7,
-			value->>8, value->>9, value->>10, value->>11, value->>12, value->>13, value->>14 FROM `+c.dialect.rows, jsonRows(rows)); err != nil {
-		return err
 	}
 	for _, h := range heads {
 		if err := c.put(ctx, t, h); err != nil {
