@@ -54,7 +54,7 @@ func (s *Store) Activation(ctx context.Context, id waybill.ActivationID) (waybil
 	if err != nil {
 		return waybill.Activation{}, nil, err
 	}
-	tags, err := s.tagsOf(ctx, waybill.ActivationResource, []string{string(id)})
+	tags, err := s.tagsOf(ctx, s.reads, waybill.ActivationResource, []string{string(id)})
 	a.Tags = tags[string(id)]
 	return a.Activation, a.hash, err
 }
@@ -87,7 +87,7 @@ func (s *Store) Activations(ctx context.Context, account waybill.AccountID, f wa
 	for i, r := range rows {
 		ids[i] = string(r.ID)
 	}
-	tags, err := s.tagsOf(ctx, waybill.ActivationResource, ids)
+	tags, err := s.tagsOf(ctx, s.reads, waybill.ActivationResource, ids)
 	if err != nil {
 		return list, fmt.Errorf("list tags: %w", err)
 	}

@@ -115,7 +115,11 @@ func (s *Store) Deliveries(ctx context.Context, account waybill.AccountID, f way
 	if p.Cursor != "" {
 		w.add("d.id < ?", p.Cursor)
 	}
-	list.Items, err = all(ctx, s.reads, scanResult,
+	var q querier = s.reads
+	if f.ID != "" { // it ends at once
+		q = s.brief
+	}
+	list.Items, err = all(ctx, q, scanResult,
 		deliveryColumns+`, d.sent, c.data FROM deliveries d JOIN contents c ON c.digest = d.digest`+w.where()+
 			` ORDER BY d.id DESC LIMIT ? OFFSET ?`, append(w.args, p.Size+1, p.Offset)...)
 	if err != nil {
@@ -128,7 +132,7 @@ func (s *Store) Deliveries(ctx context.Context, account waybill.AccountID, f way
 		list.Items = list.Items[:p.Size]
 		list.Next = string(list.Items[p.Size-1].ID)
 	}
-	if err := s.addTargets(ctx, list.Items, f.Instance); err != nil {
+	if err := s.addTargets(ctx, q, list.Items, f.Instance); err != nil {
 		return list, err
 	}
 	// Between the two queries retention may have removed a delivery, which always has targets.
@@ -151,7 +155,7 @@ func scanResult(r *sql.Rows) (v waybill.DeliveryResult, err error) {
 }
 
 // addTargets fills in targets and tags of a page of deliveries.
-func (s *Store) addTargets(ctx context.Context, items []waybill.DeliveryResult, only waybill.InstanceID) error {
+func (s *Store) addTargets(ctx context.Context, q querier, items []waybill.DeliveryResult, only waybill.InstanceID) error {
 	if len(items) == 0 {
 		return nil
 	}
@@ -161,11 +165,12 @@ func (s *Store) addTargets(ctx context.Context, items []waybill.DeliveryResult, 
 		index[items[i].ID] = &items[i]
 		ids[i] = string(items[i].ID)
 	}
-	query, args := targetColumns+` FROM targets t WHERE t.delivery IN (SELECT value->>0 FROM `+s.dialect.rows+`)`, []any{jsonRows(column(ids))}
+	is, named := s.dialect.named(ids)
+	query, args := targetColumns+` FROM targets t WHERE t.delivery`+is, []any{named}
 	if only != "" {
 		query, args = query+` AND t.instance = ?`, append(args, only)
 	}
-	targets, err := all(ctx, s.reads, scanTarget, query+` ORDER BY t.delivery, t.ordinal`, args...)
+	targets, err := all(ctx, q, scanTarget, query+` ORDER BY t.delivery, t.ordinal`, args...)
 	if err != nil {
 		return fmt.Errorf("list targets: %w", err)
 	}
@@ -181,7 +186,7 @@ func (s *Store) addTargets(ctx context.Context, items []waybill.DeliveryResult, 
 			}
 		}
 	}
-	tags, err := s.tagsOf(ctx, waybill.DeliveryResource, ids)
+	tags, err := s.tagsOf(ctx, q, waybill.DeliveryResource, ids)
 	if err != nil {
 		return fmt.Errorf("list tags: %w", err)
 	}

@@ -105,11 +105,8 @@ func (s *Store) InstanceByKey(ctx context.Context, publicKey string) (waybill.In
 
 // InstancesByID returns those of ids that belong to the account and region, in any state.
 func (s *Store) InstancesByID(ctx context.Context, account waybill.AccountID, region string, ids []waybill.InstanceID) (map[waybill.InstanceID]waybill.Instance, error) {
-	query, named := s.dialect.instancesByID(), jsonRows(column(ids))
-	if len(ids) == 1 {
-		query, named = instanceByID, string(ids[0])
-	}
-	list, err := all(ctx, s.brief, scanInstance, query, named, account, region)
+	is, named := s.dialect.named(texts(ids))
+	list, err := all(ctx, s.brief, scanInstance, instancesNamed(is), named, account, region)
 	m := make(map[waybill.InstanceID]waybill.Instance, len(list))
 	for _, i := range list {
 		m[i.ID] = i
@@ -117,13 +114,10 @@ func (s *Store) InstancesByID(ctx context.Context, account waybill.AccountID, re
 	return m, err
 }
 
-// The + keeps the search on the primary key: the index by account would go through its whole fleet.
-const ofAccount = ` AND +i.account = ? AND +i.region = ?`
-
-const instanceByID = instanceColumns + ` FROM instances i WHERE i.id = ?` + ofAccount
-
-func (d dialect) instancesByID() string {
-	return instanceColumns + ` FROM instances i WHERE i.id IN (SELECT value->>0 FROM ` + d.rows + `)` + ofAccount
+// instancesNamed searches for those whose ID is as dialect.named says. The + keeps the search on the primary key: the index
+// by account would go through its whole fleet.
+func instancesNamed(is string) string {
+	return instanceColumns + ` FROM instances i WHERE i.id` + is + ` AND +i.account = ? AND +i.region = ?`
 }
 
 // Instances returns a page of an account's instances that are part of the fleet, with tags and counts, newest first.
@@ -180,7 +174,7 @@ func (s *Store) addInstanceExtras(ctx context.Context, items []waybill.Instance)
 	for i := range items {
 		ids[i] = string(items[i].ID)
 	}
-	tags, err := s.tagsOf(ctx, waybill.InstanceResource, ids)
+	tags, err := s.tagsOf(ctx, s.reads, waybill.InstanceResource, ids)
 	if err != nil {
 		return fmt.Errorf("list tags: %w", err)
 	}

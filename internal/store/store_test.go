@@ -927,11 +927,13 @@ func TestANewerDatabaseIsRefused(t *testing.T) {
 func TestRequestsSearchByKey(t *testing.T) {
 	t.Parallel()
 	f := open(t)
+	one, _ := f.dialect.named([]string{"a"})
+	many, _ := f.dialect.named([]string{"a", "b"})
 	for query, want := range map[string][]string{
 		effectivePolicies:                  {"(account=? AND entity_kind=? AND entity=?)", "(account=? AND user_name=?)", "(account=? AND entity_kind=? AND entity=?)"},
 		f.dialect.tagsOf():                 {"(kind=? AND resource=?)"},
-		instanceByID:                       {"(id=?)"},
-		f.dialect.instancesByID():          {"(id=?)"},
+		instancesNamed(one):                {"(id=?)"},
+		instancesNamed(many):               {"(id=?)"},
 		f.dialect.countOf("instances", ""): {"(id=?)"},
 	} {
 		plan, err := all(t.Context(), f.reads, func(r *sql.Rows) (s string, err error) {

@@ -128,7 +128,7 @@ func (d dialect) tagsOf() string {
 }
 
 // tagsOf returns the tags of many things at once, by their IDs, keys in order.
-func (s *Store) tagsOf(ctx context.Context, kind waybill.ResourceKind, ids []string) (map[string][]waybill.Tag, error) {
+func (s *Store) tagsOf(ctx context.Context, q querier, kind waybill.ResourceKind, ids []string) (map[string][]waybill.Tag, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
@@ -136,10 +136,10 @@ func (s *Store) tagsOf(ctx context.Context, kind waybill.ResourceKind, ids []str
 		id  string
 		tag waybill.Tag
 	}
-	list, err := all(ctx, s.reads, func(r *sql.Rows) (v row, err error) {
+	is, named := s.dialect.named(ids)
+	list, err := all(ctx, q, func(r *sql.Rows) (v row, err error) {
 		return v, r.Scan(&v.id, &v.tag.Key, &v.tag.Value)
-	}, `SELECT resource, key, value FROM tags WHERE kind = ? AND resource IN (SELECT value->>0 FROM `+s.dialect.rows+`)
-		ORDER BY resource, key`, kind, jsonRows(column(ids)))
+	}, `SELECT resource, key, value FROM tags WHERE kind = ? AND resource`+is+` ORDER BY resource, key`, kind, named)
 	if err != nil {
 		return nil, err
 	}
@@ -148,6 +148,15 @@ func (s *Store) tagsOf(ctx context.Context, kind waybill.ResourceKind, ids []str
 		m[v.id] = append(m[v.id], v.tag)
 	}
 	return m, nil
+}
+
+// named returns what follows the name of a column that is to be one of values, and its parameter. One value is compared
+// directly: a list costs as much again.
+func (d dialect) named(values []string) (is string, arg any) {
+	if len(values) == 1 {
+		return " = ?", values[0]
+	}
+	return " IN (SELECT value->>0 FROM " + d.rows + ")", jsonRows(column(values))
 }
 
 // column makes rows of one value each.
@@ -189,7 +198,8 @@ func (f *filter) eq(column, value string) {
 // in adds that column is one of values, unless there are none.
 func (f *filter) in(d dialect, name string, values []string) {
 	if len(values) > 0 {
-		f.add(name+" IN (SELECT value->>0 FROM "+d.rows+")", jsonRows(column(values)))
+		is, arg := d.named(values)
+		f.add(name+is, arg)
 	}
 }
 
