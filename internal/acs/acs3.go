@@ -139,19 +139,25 @@ func SignACS3(r *http.Request, body []byte, keyID, secret, securityToken, nonce 
 		",SignedHeaders="+strings.Join(signed, ";")+",Signature="+ACS3.sign(secret, s.toSign))
 }
 
+// usualCanonical is about how long a canonical request is beside its query.
+const usualCanonical = 768
+
 // newACS3Signable puts together what is signed (V3 request signature), with the signer's own list of headers.
 func newACS3Signable(r *http.Request, query string, signedHeaders []string, digest string) signable {
 	path := r.URL.EscapedPath()
 	if path == "" {
 		path = "/" // a client's URL may have none; a request always has one
 	}
-	var b strings.Builder
-	b.WriteString(r.Method + "\n" + path + "\n" + query + "\n")
-	for _, name := range signedHeaders {
-		b.WriteString(name + ":" + headerValue(r, name) + "\n")
+	b := make([]byte, 0, usualCanonical+len(query))
+	for _, line := range []string{r.Method, path, query} {
+		b = append(append(b, line...), '\n')
 	}
-	b.WriteString("\n" + strings.Join(signedHeaders, ";") + "\n" + digest)
-	return signable{canonical: b.String(), toSign: acs3Algorithm + "\n" + hexSHA256([]byte(b.String()))}
+	for _, name := range signedHeaders {
+		b = append(append(b, name...), ':')
+		b = append(append(b, headerValue(r, name)...), '\n')
+	}
+	b = append(b, "\n"+strings.Join(signedHeaders, ";")+"\n"+digest...)
+	return signable{canonical: string(b), toSign: acs3Algorithm + "\n" + hexSHA256(b)}
 }
 
 // headerValue returns a header as it is signed: trimmed, several values sorted and joined by commas.
@@ -162,7 +168,11 @@ func headerValue(r *http.Request, name string) string {
 		}
 		return r.Host
 	}
-	values := slices.Clone(r.Header.Values(name))
+	values := r.Header.Values(name)
+	if len(values) == 1 {
+		return strings.TrimSpace(values[0])
+	}
+	values = slices.Clone(values)
 	for i, v := range values {
 		values[i] = strings.TrimSpace(v)
 	}

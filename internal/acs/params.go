@@ -3,6 +3,7 @@
 package acs
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -64,11 +65,10 @@ func readParams(r *http.Request, body []byte) (params, error) {
 	}
 	p.form = true
 	form, formErr := decode(string(body))
-	p.merged = make(map[string]string, len(p.query)+len(form))
-	for _, m := range []map[string]string{p.query, form} {
-		for name, value := range m {
-			p.merged[name] = value
-		}
+	p.merged = form
+	if len(p.query) > 0 { // which few clients send beside a form
+		p.merged = maps.Clone(p.query)
+		maps.Copy(p.merged, form)
 	}
 	return p, firstError(err, formErr)
 }
@@ -81,12 +81,15 @@ func isForm(contentType string) bool {
 // maxParams is above what any legal request has: a SendFile to ten thousand instances.
 const maxParams = 12_000
 
+// usualParams is how many parameters there is room for before any was read.
+const usualParams = 32
+
 // decode splits a query string or form. Unlike url.ParseQuery it takes ";" for a character like any other, as clients
 // and the signature do, and refuses a name that occurs twice: which of its values counts would be anybody's guess.
 // After an error it goes on, so that the rest can still tell how the error is to be answered; but it does not go beyond
 // maxParams, because each costs memory before anybody knows who asks.
 func decode(s string) (map[string]string, error) {
-	values := map[string]string{}
+	values := make(map[string]string, min(strings.Count(s, "&")+1, usualParams))
 	var first error
 	for part := range strings.SplitSeq(s, "&") {
 		if part == "" {
@@ -122,11 +125,14 @@ func escape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+"
 // canonicalQuery writes the parameters sorted by their decoded names, each value escaped, each name by encodeName.
 func canonicalQuery(values map[string]string, encodeName func(string) string) string {
 	names := make([]string, 0, len(values))
-	for name := range values {
+	size := 0
+	for name, value := range values {
 		names = append(names, name)
+		size += len(name) + len(value) + 2
 	}
 	slices.Sort(names)
 	var b strings.Builder
+	b.Grow(size)
 	for i, name := range names {
 		if i > 0 {
 			b.WriteByte('&')
