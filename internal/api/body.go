@@ -40,6 +40,9 @@ func (b bodies) read(w http.ResponseWriter, r *http.Request) (body []byte, relea
 	}
 	from := http.MaxBytesReader(w, r.Body, maxBody)
 	var buf bytes.Buffer
+	if n := r.ContentLength; n >= 0 {
+		buf.Grow(int(min(n, smallBody)) + bytes.MinRead) // what is to be read, and to see that it ends there
+	}
 	n, err := io.CopyN(&buf, from, smallBody)
 	if err == nil && n == smallBody {
 		ctx, cancel := context.WithTimeout(r.Context(), roomPatience)

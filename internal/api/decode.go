@@ -27,6 +27,8 @@ const maxIndex = 10_000
 //	doc       what it is
 type input struct {
 	reflect.StructField
+	required bool
+	enum     []string // nil: any
 }
 
 // inputs returns the parameters that an input struct declares. Embedded structs count as their fields.
@@ -34,21 +36,32 @@ func inputs(t reflect.Type) []input {
 	var all []input
 	for _, f := range reflect.VisibleFields(t) {
 		if !f.Anonymous {
-			all = append(all, input{f})
+			in := input{StructField: f, required: f.Tag.Get("required") == "true"}
+			if e := f.Tag.Get("enum"); e != "" {
+				in.enum = strings.Split(e, "|")
+			}
+			all = append(all, in)
 		}
 	}
 	return all
 }
 
-func (f input) required() bool { return f.Tag.Get("required") == "true" }
-
 func (f input) isList() bool { return f.Type.Kind() == reflect.Slice }
 
-func (f input) enum() []string {
-	if e := f.Tag.Get("enum"); e != "" {
-		return strings.Split(e, "|")
+// given is a decoded input struct with the parameters that it has.
+type given struct {
+	reflect.Value
+	known []input
+}
+
+// parameter returns the value of one of them, and the zero Value if there is none of that name.
+func (g given) parameter(name string) reflect.Value {
+	for _, f := range g.known {
+		if f.Name == name {
+			return g.FieldByIndex(f.Index)
+		}
 	}
-	return nil
+	return reflect.Value{}
 }
 
 // malformed is the error of a value that cannot be read as f.
@@ -77,7 +90,7 @@ func (f input) present(params map[string]string) bool {
 // cannot be read. Parameters it does not know are ignored.
 func decode(params map[string]string, known []input, v reflect.Value) error {
 	for _, f := range known {
-		if f.required() && !f.present(params) {
+		if f.required && !f.present(params) {
 			return missing(f.Name)
 		}
 	}
@@ -97,7 +110,7 @@ func (f input) set(v reflect.Value, params map[string]string) error {
 		return f.setList(v, params)
 	}
 	text := params[f.Name]
-	if enum := f.enum(); enum != nil && !slices.Contains(enum, text) {
+	if f.enum != nil && !slices.Contains(f.enum, text) {
 		return f.malformed(f.Name)
 	}
 	if v.Kind() == reflect.String {
@@ -187,8 +200,8 @@ func parameters(known []input) []Parameter {
 		p := Parameter{
 			Name:        f.Name,
 			Type:        "String",
-			Required:    f.required(),
-			Values:      f.enum(),
+			Required:    f.required,
+			Values:      f.enum,
 			Limits:      f.Tag.Get("limits"),
 			Description: f.Tag.Get("doc"),
 		}

@@ -104,8 +104,8 @@ func row[In, Out any, R interface {
 	}
 	o.serve = func(ctx context.Context, c *call, params map[string]string) (reply, error) {
 		in := new(In)
-		v := reflect.ValueOf(in).Elem()
-		if err := decode(params, known, v); err != nil {
+		v := given{reflect.ValueOf(in).Elem(), known}
+		if err := decode(params, known, v.Value); err != nil {
 			return nil, err
 		}
 		for _, template := range o.Resources {
@@ -149,8 +149,8 @@ func cut(s string) string {
 }
 
 // requestTags returns the tags that a request puts on something. Those of a query only select.
-func requestTags(k Kind, in reflect.Value) []waybill.Tag {
-	f := in.FieldByName("Tag")
+func requestTags(k Kind, in given) []waybill.Tag {
+	f := in.parameter("Tag")
 	if k != Write || !f.IsValid() {
 		return nil
 	}
@@ -174,7 +174,7 @@ func (o *Operation) publishes(code string) bool {
 
 // resources fills in an ARN template. Values are never looked at for placeholders of their own. A list of more than most
 // values counts as all that there may be.
-func resources(template string, who waybill.Principal, in reflect.Value, most int) []string {
+func resources(template string, who waybill.Principal, in given, most int) []string {
 	arns := []string{""}
 	for template != "" {
 		literal, rest, _ := strings.Cut(template, "{")
@@ -186,7 +186,7 @@ func resources(template string, who waybill.Principal, in reflect.Value, most in
 		case name == "PolicyOwner":
 			values = []string{policyOwner(who, in)}
 		case found:
-			values = arnValues(name, who, in.FieldByName(name), most)
+			values = arnValues(name, who, in.parameter(name), most)
 		}
 		next := make([]string, 0, len(arns)*len(values))
 		for _, arn := range arns {
@@ -200,8 +200,8 @@ func resources(template string, who waybill.Principal, in reflect.Value, most in
 }
 
 // policyOwner returns whose a policy is in ARNs: system policies belong to no account.
-func policyOwner(who waybill.Principal, in reflect.Value) string {
-	if t := in.FieldByName("PolicyType"); t.IsValid() && t.String() == string(waybill.SystemPolicy) {
+func policyOwner(who waybill.Principal, in given) string {
+	if t := in.parameter("PolicyType"); t.IsValid() && t.String() == string(waybill.SystemPolicy) {
 		return "system"
 	}
 	return string(who.Account)

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"time"
 
@@ -49,8 +48,8 @@ func (i idempotent) check() error {
 
 // repeatable takes the ClientToken of a request, if it has one, into its act, with the digest of all other parameters.
 // An empty parameter counts as not sent.
-func (c *call) repeatable(in reflect.Value, params map[string]string) error {
-	f := in.FieldByName("ClientToken")
+func (c *call) repeatable(in given, params map[string]string) error {
+	f := in.parameter("ClientToken")
 	if !f.IsValid() || f.String() == "" {
 		return nil
 	}
