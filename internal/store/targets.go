@@ -219,7 +219,7 @@ func (s *Store) Overdue(ctx context.Context, t time.Time, limit int) ([]Overdue,
 // Gone returns the open targets of a delivery whose instance has left the fleet, or whose account was disabled before the
 // instance acknowledged.
 func (s *Store) Gone(ctx context.Context, id waybill.DeliveryID) ([]Overdue, error) {
-	return all(ctx, s.reads, scanOverdue, overdueColumns+` WHERE t.delivery = ? AND t.finished = 0
+	return all(ctx, s.brief, scanOverdue, overdueColumns+` WHERE t.delivery = ? AND t.finished = 0
 		AND (i.state <> ? OR a.disabled <> 0 AND t.status = ?)`, id, waybill.Registered, waybill.Pending)
 }
 
@@ -237,7 +237,7 @@ func (s *Store) OpenTargets(ctx context.Context, instance waybill.InstanceID, li
 // PendingOf returns the instances of a delivery that are online and have not acknowledged it. The others ask for what
 // they missed when they come.
 func (s *Store) PendingOf(ctx context.Context, id waybill.DeliveryID) ([]waybill.InstanceID, error) {
-	return all(ctx, s.reads, scanOne[waybill.InstanceID], `SELECT t.instance FROM targets t JOIN instances i ON i.id = t.instance
+	return all(ctx, s.brief, scanOne[waybill.InstanceID], `SELECT t.instance FROM targets t JOIN instances i ON i.id = t.instance
 		WHERE t.delivery = ? AND t.finished = 0 AND t.status = ? AND i.presence = ?`, id, waybill.Pending, waybill.Online)
 }
 
