@@ -68,7 +68,7 @@ func (s *Service) send(ctx context.Context, act *waybill.Act, req SendRequest) (
 
 // accept stores a delivery and tells the machines.
 func (s *Service) accept(ctx context.Context, act *waybill.Act, req *SendRequest, d *store.NewDelivery) (waybill.DeliveryID, error) {
-	instances, err := s.store.InstancesByID(ctx, act.Account, req.Region, req.Instances)
+	instances, err := s.store.Recipients(ctx, act.Account, req.Region, req.Instances)
 	if err != nil {
 		return "", fmt.Errorf("send: %w", err)
 	}

@@ -115,8 +115,8 @@ func BenchmarkRead(b *testing.B) {
 		read func() error
 	}{
 		{"Key", func() error { _, err := s.Key(b.Context(), "a-key"); return err }},
-		{"InstancesByID", func() error {
-			_, err := s.InstancesByID(b.Context(), "a", region, []waybill.InstanceID{"m500"})
+		{"Recipients", func() error {
+			_, err := s.Recipients(b.Context(), "a", region, []waybill.InstanceID{"m500"})
 			return err
 		}},
 		{"Deliveries", func() error {

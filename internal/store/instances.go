@@ -103,10 +103,11 @@ func (s *Store) InstanceByKey(ctx context.Context, publicKey string) (waybill.In
 	return one(ctx, s.brief, scanInstance, instanceColumns+` FROM instances i WHERE i.public_key = ?`, publicKey)
 }
 
-// InstancesByID returns those of ids that belong to the account and region, in any state.
-func (s *Store) InstancesByID(ctx context.Context, account waybill.AccountID, region string, ids []waybill.InstanceID) (map[waybill.InstanceID]waybill.Instance, error) {
+// Recipients returns those of ids that belong to the account and region, in any state, with no more than what decides
+// whether something can be sent to them: name, state, resource group, presence, last seen, agent, its version and capability.
+func (s *Store) Recipients(ctx context.Context, account waybill.AccountID, region string, ids []waybill.InstanceID) (map[waybill.InstanceID]waybill.Instance, error) {
 	is, named := s.dialect.named(texts(ids))
-	list, err := all(ctx, s.brief, scanInstance, instancesNamed(is), named, account, region)
+	list, err := all(ctx, s.brief, scanRecipient, recipientsNamed(is), named, account, region)
 	m := make(map[waybill.InstanceID]waybill.Instance, len(list))
 	for _, i := range list {
 		m[i.ID] = i
@@ -114,10 +115,18 @@ func (s *Store) InstancesByID(ctx context.Context, account waybill.AccountID, re
 	return m, err
 }
 
-// instancesNamed searches for those whose ID is as dialect.named says. The + keeps the search on the primary key: the index
+// recipientsNamed searches for those whose ID is as dialect.named says. The + keeps the search on the primary key: the index
 // by account would go through its whole fleet.
-func instancesNamed(is string) string {
-	return instanceColumns + ` FROM instances i WHERE i.id` + is + ` AND +i.account = ? AND +i.region = ?`
+func recipientsNamed(is string) string {
+	return `SELECT i.id, i.name, i.state, i.resource_group, i.presence, i.last_seen, i.agent_kind, i.agent_version, i.capability
+		FROM instances i WHERE i.id` + is + ` AND +i.account = ? AND +i.region = ?`
+}
+
+func scanRecipient(r *sql.Rows) (i waybill.Instance, err error) {
+	var seen int64
+	err = r.Scan(&i.ID, &i.Name, &i.State, &i.ResourceGroup, &i.Presence, &seen, &i.Agent, &i.Facts.AgentVersion, &i.Facts.Capability)
+	i.LastSeen = instant(seen)
+	return i, err
 }
 
 // Instances returns a page of an account's instances that are part of the fleet, with tags and counts, newest first.

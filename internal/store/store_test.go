@@ -932,8 +932,8 @@ func TestRequestsSearchByKey(t *testing.T) {
 	for query, want := range map[string][]string{
 		effectivePolicies:                  {"(account=? AND entity_kind=? AND entity=?)", "(account=? AND user_name=?)", "(account=? AND entity_kind=? AND entity=?)"},
 		f.dialect.tagsOf():                 {"(kind=? AND resource=?)"},
-		instancesNamed(one):                {"(id=?)"},
-		instancesNamed(many):               {"(id=?)"},
+		recipientsNamed(one):               {"(id=?)"},
+		recipientsNamed(many):              {"(id=?)"},
 		f.dialect.countOf("instances", ""): {"(id=?)"},
 	} {
 		plan, err := all(t.Context(), f.reads, func(r *sql.Rows) (s string, err error) {
