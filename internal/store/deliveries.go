@@ -31,6 +31,12 @@ func (s *Store) AddDelivery(ctx context.Context, d *NewDelivery) error {
 		d.Counts.Add(t.Status, 1)
 		rows[i] = [6]any{t.Instance, i, t.Status, t.Cause, t.Detail, millis(t.Finished)}
 	}
+	insert, args := insertTargets+` VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, []any{d.ID, millis(d.Created), millis(d.Created), millis(d.Deadline)}
+	if len(rows) == 1 {
+		args = append(args, rows[0][:]...)
+	} else {
+		insert, args = s.dialect.insertTargets(), append(args, jsonRows(rows))
+	}
 	var sent any
 	if d.Sent != encodeContent(d.ContentType, d.Data) {
 		sent = d.Sent
@@ -50,13 +56,18 @@ func (s *Store) AddDelivery(ctx context.Context, d *NewDelivery) error {
 			d.TargetCount, c.Pending, c.Running, c.Success, c.Failed, c.Aggregate()); err != nil {
 			return fmt.Errorf("store delivery: %w", err)
 		}
-		if _, err := t.exec(ctx, `INSERT INTO targets (delivery, instance, ordinal, status, cause, detail, created, finished, updated, deadline)
-			SELECT ?, value->>0, CAST(value->>1 AS BIGINT), value->>2, value->>3, value->>4, ?, CAST(value->>5 AS BIGINT), ?, ? FROM `+s.dialect.rows,
-			d.ID, millis(d.Created), millis(d.Created), millis(d.Deadline), jsonRows(rows)); err != nil {
+		if _, err := t.exec(ctx, insert, args...); err != nil {
 			return fmt.Errorf("store targets: %w", err)
 		}
 		return t.addTags(ctx, s.dialect, d.Account, waybill.DeliveryResource, string(d.ID), d.Tags)
 	})
+}
+
+const insertTargets = `INSERT INTO targets (delivery, created, updated, deadline, instance, ordinal, status, cause, detail, finished)`
+
+// insertTargets inserts any number of targets of one delivery.
+func (d dialect) insertTargets() string {
+	return insertTargets + ` SELECT ?, ?, ?, ?, value->>0, CAST(value->>1 AS BIGINT), value->>2, value->>3, value->>4, CAST(value->>5 AS BIGINT) FROM ` + d.rows
 }
 
 func notNil(b []byte) []byte {
