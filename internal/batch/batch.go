@@ -3,10 +3,14 @@
 // Package batch lets callers that come at the same time share one piece of work, such as one transaction and its sync.
 //
 // There is no timer and no goroutine: whoever finds nobody working becomes the leader and takes along all that wait.
-// While it works, the next batch gathers. A lone caller waits for nobody.
+// While it works, the next batch gathers. A lone caller waits for nobody; where others are about to run, they run first, so
+// that batches are not small just because the work is quick.
 package batch
 
-import "sync"
+import (
+	"runtime"
+	"sync"
+)
 
 // Group gathers items into batches. Its methods may be called by any number of goroutines, but not from within run.
 type Group[T any] struct {
@@ -50,6 +54,7 @@ func (g *Group[T]) turn(done <-chan struct{}) {
 	select {
 	case <-done:
 	default:
+		runtime.Gosched()
 		g.work(g.take())
 	}
 }
