@@ -328,7 +328,7 @@ func (s *Store) AttachmentsTo(ctx context.Context, account waybill.AccountID, p 
 // EffectivePolicies returns what is attached to a user and to its groups, as AttachmentsOf does, the user's own first. It
 // is one search for each, because every request of a user waits for it.
 func (s *Store) EffectivePolicies(ctx context.Context, account waybill.AccountID, user string) ([]waybill.Attachment, error) {
-	return all(ctx, s.brief, scanAttachment, effectivePolicies, account, user, account, account, user)
+	return all(ctx, s.reads, scanAttachment, effectivePolicies, account, user, account, account, user)
 }
 
 const effectivePolicies = `SELECT * FROM (` + attachmentColumns + ` WHERE t.account = ? AND t.entity_kind = 'user' AND t.entity = ?
