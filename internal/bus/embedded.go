@@ -60,7 +60,10 @@ func (b *Bus) startEmbedded() error {
 		WriteDeadline:     writeDeadline,
 		PingInterval:      pingInterval,
 		MaxPingsOut:       maxPingsOut,
-		SystemAccount:     b.operator.SystemAccount(),
+		// Or a server that is slow because all dial at once asks a client that still waits for its own first answer, which takes
+		// that for an error and dials again.
+		DisableShortFirstPing: true,
+		SystemAccount:         b.operator.SystemAccount(),
 	}
 	if opts.Port == 0 {
 		opts.Port = server.RANDOM_PORT
