@@ -20,7 +20,6 @@ import (
 
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/batch"
-	"github.com/openwaybill/waybill/internal/bus"
 	"github.com/openwaybill/waybill/internal/identity"
 	"github.com/openwaybill/waybill/internal/store"
 )
@@ -113,13 +112,19 @@ func (c *Config) Validate() error {
 // maxContent keeps a Deliver message, with its other fields, below wire.MaxMessage.
 const maxContent = 512 << 10
 
+// messenger is what control uses of bus.Bus.
+type messenger interface {
+	Publish(subject string, data []byte) error
+	Revoke(publicKey string, at time.Time) error
+}
+
 // Service is the use cases. Its methods may be called by any number of goroutines, before and while Run runs; what
 // happens by itself (deadlines, repeats, retention) happens only while Run runs.
 type Service struct {
 	cfg    Config
 	now    func() time.Time
 	store  *store.Store
-	bus    *bus.Bus
+	bus    messenger
 	sealer *identity.Sealer
 	log    *slog.Logger
 
@@ -138,7 +143,7 @@ type Service struct {
 }
 
 // New returns a Service on an open store and bus. It stores its own secrets on first use of the database.
-func New(ctx context.Context, cfg Config, st *store.Store, b *bus.Bus, sealer *identity.Sealer, reg prometheus.Registerer, log *slog.Logger) (*Service, error) {
+func New(ctx context.Context, cfg Config, st *store.Store, b messenger, sealer *identity.Sealer, reg prometheus.Registerer, log *slog.Logger) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("settings: %w", err)
 	}

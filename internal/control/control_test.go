@@ -40,6 +40,7 @@ type fixture struct {
 	mu  sync.Mutex
 	at  time.Time
 
+	bus      *bus.Bus
 	operator *identity.Operator
 	trust    *x509.CertPool
 	keys     map[string]nkeys.KeyPair // of the machines, by public key
@@ -71,6 +72,7 @@ func newFixture(t *testing.T, change ...func(*Config)) *fixture {
 	b, err := bus.Open(bus.Config{Listen: "127.0.0.1:0", TLS: tlsConfig}, operator, log)
 	check(err)
 	t.Cleanup(b.Close)
+	f.bus = b
 	cfg := DefaultConfig()
 	cfg.Now = f.clock
 	for _, c := range change {
