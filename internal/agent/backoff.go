@@ -13,6 +13,15 @@ import (
 type Backoff struct {
 	First time.Duration // bound of the first delay; default 5 s
 	Max   time.Duration // bound of all; default 30 s
+
+	draw func(n time.Duration) time.Duration // from 0 up to and without n; nil: evenly
+}
+
+func (b Backoff) random(n time.Duration) time.Duration {
+	if b.draw != nil {
+		return b.draw(n)
+	}
+	return rand.N(n)
 }
 
 func (b Backoff) withDefaults() Backoff {
@@ -38,7 +47,7 @@ func (b Backoff) bound(failures int) time.Duration {
 
 // wait waits before that attempt. It returns ctx's error if ctx ends first.
 func (b Backoff) wait(ctx context.Context, failures int) error {
-	return pause(ctx, rand.N(b.bound(failures)))
+	return pause(ctx, b.random(b.bound(failures)))
 }
 
 // pause waits for d, or returns ctx's error if ctx ends first.
@@ -54,9 +63,9 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 // jitter returns d changed by up to a tenth either way.
-func jitter(d time.Duration) time.Duration {
+func (b Backoff) jitter(d time.Duration) time.Duration {
 	if d < 10 {
 		return d
 	}
-	return d - d/10 + rand.N(d/5)
+	return d - d/10 + b.random(d/5)
 }

@@ -413,7 +413,7 @@ func (e *executor) due(now time.Time) (reports []*wire.Report, next time.Time) {
 	for _, id := range slices.Sorted(maps.Keys(e.outbox)) {
 		p := e.outbox[id]
 		if !p.due.After(now) {
-			p.due = now.Add(jitter(e.retry.bound(p.sent)))
+			p.due = now.Add(e.retry.jitter(e.retry.bound(p.sent)))
 			p.sent++
 			reports = append(reports, p.report)
 		}

@@ -237,7 +237,7 @@ func (s *session) serve(ctx, work context.Context) (welcomed bool, err error) {
 			s.a.exec.reconnected()
 			s.a.exec.miss() // whatever was sent while nobody listened
 			beatGap = beatInterval(w)
-			beat.Reset(jitter(beatGap))
+			beat.Reset(s.a.cfg.Backoff.jitter(beatGap))
 			s.scheduleRenewal(renew)
 		case err := <-pulled:
 			if err != nil {
@@ -251,7 +251,7 @@ func (s *session) serve(ctx, work context.Context) (welcomed bool, err error) {
 		case <-beat.C:
 			s.publish(wire.OpBeat, &wire.Beat{Session: s.a.session, Open: s.a.exec.open()})
 			s.a.exec.tidy()
-			beat.Reset(jitter(beatGap))
+			beat.Reset(s.a.cfg.Backoff.jitter(beatGap))
 		case <-renew.C:
 			s.tasks.Go(func() { renewed <- s.a.renew(own) })
 		case err := <-renewed:
@@ -286,7 +286,7 @@ func (s *session) scheduleRenewal(t *time.Timer) {
 		s.log.Warn("the token is used until it is refused", "err", err)
 		return
 	}
-	t.Reset(max(jitter(at.Sub(s.a.now())), minBeat))
+	t.Reset(max(s.a.cfg.Backoff.jitter(at.Sub(s.a.now())), minBeat))
 }
 
 // hello says who is here, until the server answers.
