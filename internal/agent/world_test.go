@@ -52,6 +52,8 @@ type world struct {
 	messages   []*letter // on their way, in the order they were sent
 	settled    int       // how many of those are in their final order
 	seen       []*letter // all that ever were
+	asked      int       // requests of the agent
+	accepted   int       // deliveries taken up by it
 	sent       []*sent
 	onDisk     map[string]*sent // by path, what was published there last
 	estimate   int64            // server time, Unix milliseconds, as the agent must know it at least; 0: not known
@@ -80,6 +82,7 @@ type sent struct {
 	label     string
 	content   string
 	deadline  time.Time
+	accepted  int // its place among those that the agent took up; 0: it did not
 	published int
 	forgotten bool          // by a machine that died before the journal was synced: its temporary may stay
 	reports   []wire.Report // as the server received them
@@ -122,6 +125,7 @@ type node struct {
 	link     *simLink // nil: not connected
 	synced   int64    // bytes of the journal that survive the death of the machine
 	dead     bool
+	held     bool            // its work waits until it is told to go on
 	began    map[string]bool // deliveries of which work has begun in this run
 	halts    []*halt
 }
@@ -140,7 +144,6 @@ type simLink struct {
 	stop    context.CancelFunc
 	cut     bool
 	inboxes map[string]inbox
-	serial  int
 }
 
 // inbox is where an answer is awaited.
@@ -156,7 +159,17 @@ func (n *node) trace(event, delivery string) {
 	w := n.w
 	w.mu.Lock()
 	d := w.find(delivery)
+	if d == nil {
+		w.violations = append(w.violations, "the agent works on a delivery of an earlier run, which should have ended")
+		w.mu.Unlock()
+		return
+	}
 	switch event {
+	case TraceAccepted:
+		if d.accepted == 0 {
+			w.accepted++
+			d.accepted = w.accepted
+		}
 	case TraceTaken:
 		n.began[delivery] = true
 	case string(place.StepUnlink):
@@ -181,6 +194,9 @@ func (n *node) trace(event, delivery string) {
 }
 
 func (w *world) publishedLocked(d *sent) {
+	if last := w.onDisk[d.path]; last != nil && last.id > d.id && last.accepted > d.accepted {
+		w.violations = append(w.violations, fmt.Sprintf("%s replaced %s, which was sent and taken up after it", d.label, last.label))
+	}
 	d.published++
 	w.onDisk[d.path] = d
 	if w.estimate != 0 && w.estimate+time.Since(w.estimated).Milliseconds() >= d.deadline.UnixMilli() {
@@ -188,14 +204,14 @@ func (w *world) publishedLocked(d *sent) {
 	}
 }
 
-// find returns what was sent under an ID.
+// find returns what was sent under an ID, and nil if nothing was.
 func (w *world) find(delivery string) *sent {
 	for _, d := range w.sent {
 		if string(d.id) == delivery {
 			return d
 		}
 	}
-	panic("the agent works on a delivery that was never sent: " + delivery)
+	return nil
 }
 
 // start starts the agent on what its last run left behind.
@@ -225,6 +241,9 @@ func (w *world) start() {
 	w.nodes = append(w.nodes, n)
 	w.current = n
 	n.a.exec = newExecutor(n.placer, n.journal, &n.a.clock, &n.a.cfg, log)
+	if len(n.began) > 0 { // nothing of what the last run left is looked at before it is told to go on
+		n.held = n.a.exec.slots.TryAcquire(slots)
+	}
 	n.a.exec.begin(n.work)
 	w.connect()
 }
@@ -244,6 +263,13 @@ func (w *world) connect() {
 	ctx, stop := context.WithCancel(context.Background())
 	l.stop = stop
 	go func() { _, _ = s.serve(ctx, n.work) }()
+	w.settle()
+}
+
+// resume lets the agent look at what its last run left.
+func (w *world) resume() {
+	w.current.held = false
+	w.current.a.exec.slots.Release(slots)
 	w.settle()
 }
 
@@ -390,8 +416,8 @@ func (l *simLink) RequestWithContext(ctx context.Context, subject string, data [
 	answer := make(chan *nats.Msg, 1)
 	_, op, _ := wire.InstanceOf(subject)
 	w.mu.Lock()
-	l.serial++
-	reply := wire.InboxPrefix(string(w.instance)) + "." + strconv.Itoa(l.serial)
+	w.asked++
+	reply := wire.InboxPrefix(string(w.instance)) + "." + strconv.Itoa(w.asked)
 	l.inboxes[reply] = inbox{op, answer}
 	w.mu.Unlock()
 	l.publish(subject, reply, data)
@@ -426,8 +452,9 @@ func (w *world) arrive(m *letter, again bool) {
 		if m.op == wire.OpReport {
 			var r wire.Report
 			w.must(wire.Decode(m.data, &r))
-			d := w.find(r.Delivery)
-			d.reports = append(d.reports, r)
+			if d := w.find(r.Delivery); d != nil {
+				d.reports = append(d.reports, r)
+			}
 		}
 		w.handle(m)
 		w.settle()
@@ -523,6 +550,9 @@ const maxOvertaking = 4
 func (w *world) events() (list []event) {
 	add := func(name, about string, do func()) { list = append(list, event{name, about, do}) }
 	n := w.current
+	if n != nil && n.held {
+		add("resume", "", w.resume)
+	}
 	if w.open && len(w.sent) < len(w.scenario.files) {
 		add("send", "", w.send)
 	}
@@ -573,7 +603,7 @@ func (w *world) events() (list []event) {
 		if n.link != nil {
 			fault("cut", "", w.cut)
 		}
-		if n.link != nil && len(n.halts) == 0 {
+		if n.link != nil && len(n.halts) == 0 && !n.held {
 			fault("agent stops", "", w.leave)
 		}
 	}
@@ -583,7 +613,7 @@ func (w *world) events() (list []event) {
 
 // quiet reports whether nothing is to happen any more, but by the passing of time.
 func (w *world) quiet() bool {
-	return w.current != nil && w.current.link != nil && len(w.messages) == 0 && len(w.current.halts) == 0
+	return w.current != nil && w.current.link != nil && !w.current.held && len(w.messages) == 0 && len(w.current.halts) == 0
 }
 
 // over reports whether all has been done that was to be done.
@@ -657,7 +687,7 @@ func (w *world) drain() {
 	last := w.sent[len(w.sent)-1].deadline
 	for {
 		w.calm()
-		if w.current.idle() && (w.over() || time.Since(last) > 2*time.Second+100*time.Millisecond && w.asked()) {
+		if w.current.idle() && (w.over() || time.Since(last) > 2*time.Second+100*time.Millisecond && w.complete()) {
 			return
 		}
 		if time.Since(last) > longest {
@@ -668,8 +698,8 @@ func (w *world) drain() {
 	}
 }
 
-// asked reports whether the agent has asked for all that it missed.
-func (w *world) asked() bool {
+// complete reports whether the agent has asked for all that it missed.
+func (w *world) complete() bool {
 	e := w.current.a.exec
 	e.mu.Lock()
 	defer e.mu.Unlock()
