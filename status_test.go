@@ -3,11 +3,8 @@
 package waybill
 
 import (
-	"slices"
 	"testing"
 	"time"
-
-	"pgregory.net/rapid"
 )
 
 func TestAggregate(t *testing.T) {
@@ -49,65 +46,6 @@ func TestEveryCauseHasAFinalStatus(t *testing.T) {
 	if c := Cause("from the future"); c.Known() || c.Status() != Errored || c.Inferred() {
 		t.Errorf("an unknown cause is known, inferred or has status %s", c.Status())
 	}
-}
-
-// TestTargetModel sends random events to a target and compares it with a model of a few lines: the first final event
-// wins, but a report of work that ended in time replaces, once, what the server had inferred from silence.
-func TestTargetModel(t *testing.T) {
-	t.Parallel()
-	created := time.UnixMilli(1_000_000).UTC()
-	terms := Terms{Deadline: created.Add(time.Minute), SHA256: [32]byte{1}}
-	endings := append([]Cause{NoCause}, Causes()...)
-	slices.Sort(endings)
-	rapid.Check(t, func(rt *rapid.T) {
-		target := Target{Status: Pending, Created: created, Updated: created}
-		now := created
-		final, inferred := false, false // the model
-		corrections := 0
-		for range rapid.IntRange(1, 12).Draw(rt, "events") {
-			now = now.Add(time.Duration(rapid.IntRange(0, 40_000).Draw(rt, "pause")) * time.Millisecond)
-			e := Event{To: Running, Started: now, Reported: true}
-			if rapid.Bool().Draw(rt, "ends") {
-				cause := rapid.SampledFrom(endings).Draw(rt, "cause")
-				e = Event{
-					To: cause.Status(), Cause: cause, SHA256: terms.SHA256[:], Reported: rapid.Bool().Draw(rt, "reported"),
-					Finished: now.Add(-time.Duration(rapid.IntRange(0, 60_000).Draw(rt, "late")) * time.Millisecond),
-				}
-				if !e.Reported && cause == NoCause {
-					continue // the server never concludes success
-				}
-			}
-			before := target
-			next, changed := target.Apply(e, terms, now)
-			inTime := !e.Finished.After(terms.Deadline)
-			told := e.Reported && e.To.Final() && inTime && slices.Contains([]Status{Success, Failed, Invalid, Errored}, e.To)
-			want := !final && (e.To.Final() || before.Status == Pending) || final && inferred && told
-			if changed != want {
-				rt.Fatalf("event %+v on %+v: changed %v, want %v", e, before, changed, want)
-			}
-			if !changed && next != before {
-				rt.Fatalf("an event that changes nothing changed %+v to %+v", before, next)
-			}
-			if changed && final {
-				corrections++
-			}
-			if changed && next.Status.Final() {
-				final, inferred = true, next.Cause.Inferred()
-			}
-			target = next
-		}
-		if corrections > 1 {
-			rt.Fatalf("%d corrections", corrections)
-		}
-		if target.Status.Final() != !target.Finished.IsZero() {
-			rt.Fatalf("status %s, finished %v", target.Status, target.Finished)
-		}
-		for _, at := range []time.Time{target.Started, target.Finished} {
-			if !at.IsZero() && (at.Before(created) || at.After(now)) {
-				rt.Fatalf("time %v lies outside %v … %v", at, created, now)
-			}
-		}
-	})
 }
 
 func TestApply(t *testing.T) {
