@@ -84,7 +84,7 @@ func (r *rig) perform(j job, verbose func(string, ...any)) (res result) {
 	w := r.newWorld(scenarios[j.scenario], choose, verbose)
 	w.run()
 	res.choices = strings.TrimRight(choices.String(), digits[:1])
-	w.late = len(res.widths)%4 == 0
+	w.late = len(res.widths)%8 == 0
 	w.check(len(res.choices) - strings.Count(res.choices, digits[:1]))
 	res.state, res.endings, res.violations = w.endState(), strings.Split(strings.TrimSuffix(w.outcome(), "; "), "; "), w.violations
 	w.end()
@@ -94,12 +94,17 @@ func (r *rig) perform(j job, verbose func(string, ...any)) (res result) {
 // deviations returns the jobs that are like j up to some point, and then once not the usual.
 func (j job) deviations(res *result) (list []job) {
 	for at := len(j.prefix); at < len(res.widths); at++ {
-		usual := j.prefix + strings.Repeat(digits[:1], at-len(j.prefix))
 		for c := 1; c < res.widths[at]; c++ {
-			list = append(list, job{scenario: j.scenario, prefix: usual + digits[c:c+1]})
+			list = append(list, j.deviate(at, c))
 		}
 	}
 	return list
+}
+
+// deviate returns the job that is like j before the choice at, and makes it so.
+func (j job) deviate(at, choice int) job {
+	usual := j.prefix + strings.Repeat(digits[:1], at-len(j.prefix))
+	return job{scenario: j.scenario, prefix: usual + digits[choice:choice+1]}
 }
 
 // exploration is what all jobs together came to.
@@ -160,42 +165,33 @@ func TestExplore(t *testing.T) {
 	rng := rand.New(rand.NewPCG(*exploreSeed, 0))
 	pool := newPool(t, x)
 	defer pool.end()
-	for depth := 0; depth <= maxDeviations && len(level) > 0; depth++ {
-		room := max(0, *interleavings*3/4-len(x.runs))
-		rng.Shuffle(len(level), func(a, b int) { level[a], level[b] = level[b], level[a] })
-		single := func(j job) int { return min(len(scenarios[j.scenario].files), 2) }
-		singles := 0
-		for _, j := range level {
-			if single(j) == 1 {
-				singles++
+	room := func() int { return max(0, *interleavings*3/4-len(x.runs)) }
+	var results []result
+	for depth := 0; depth <= maxDeviations && len(x.failed) == 0; depth++ {
+		if depth > 0 {
+			var next []job
+			for i := range results {
+				next = append(next, level[i].deviations(&results[i])...)
 			}
-		}
-		if singles < room { // all of one delivery, and as many of the others as there is room for
-			slices.SortStableFunc(level, func(a, b job) int { return single(a) - single(b) })
+			level = next
 		}
 		all := tally(level)
-		level = level[:min(len(level), room)]
+		level = choose(level, room(), rng)
 		kept := tally(level)
 		for _, name := range slices.Sorted(maps.Keys(all)) {
 			t.Logf("%d deviations: %6d of %6d of %s", depth, kept[name], all[name], name)
 		}
-		results := pool.run(level)
-		var next []job
-		if depth < maxDeviations {
-			for i := range results {
-				next = append(next, level[i].deviations(&results[i])...)
-			}
-		}
-		level = next
-		if len(x.failed) > 0 {
-			break
-		}
+		results = pool.run(level)
+	}
+	if more := further(level, results, room(), rng); len(x.failed) == 0 {
+		t.Logf("%d deviations: %6d", maxDeviations+1, len(more))
+		pool.run(more)
 	}
 	enumerated := len(x.runs)
 	for len(x.runs) < *interleavings && len(x.failed) == 0 {
 		var walks []job
 		for range min(1000, *interleavings-len(x.runs)) {
-			walks = append(walks, job{scenario: rng.IntN(len(scenarios)), walk: rng.Uint64() | 1})
+			walks = append(walks, job{scenario: min(rng.IntN(len(scenarios)), rng.IntN(len(scenarios))), walk: rng.Uint64() | 1})
 		}
 		pool.run(walks)
 	}
@@ -211,6 +207,37 @@ func TestExplore(t *testing.T) {
 	for _, e := range slices.Sorted(maps.Keys(x.endings)) {
 		t.Logf("%7d × %s", x.endings[e], e)
 	}
+}
+
+// short reports whether the runs of a job are: then many more can be explored.
+func (j job) short() bool { return len(scenarios[j.scenario].files) == 1 }
+
+// choose returns up to n of jobs: if they fit, all short ones and up to a third as many others; else any.
+func choose(jobs []job, n int, rng *rand.Rand) []job {
+	rng.Shuffle(len(jobs), func(a, b int) { jobs[a], jobs[b] = jobs[b], jobs[a] })
+	long := slices.DeleteFunc(slices.Clone(jobs), job.short)
+	short := len(jobs) - len(long)
+	if len(jobs) <= n || short > n {
+		return jobs[:min(len(jobs), n)]
+	}
+	long = long[:min(len(long), short/3, n-short)]
+	return append(slices.DeleteFunc(jobs, func(j job) bool { return !j.short() }), long...)
+}
+
+// further returns up to n runs that deviate once more than one of the short jobs.
+func further(jobs []job, results []result, n int, rng *rand.Rand) (list []job) {
+	drawn := map[job]bool{}
+	for tries := 0; len(list) < n && tries < 10*n; tries++ {
+		i := rng.IntN(len(jobs))
+		if from := len(jobs[i].prefix); jobs[i].short() && from < len(results[i].widths) {
+			at := from + rng.IntN(len(results[i].widths)-from)
+			if j := jobs[i].deviate(at, 1+rng.IntN(max(1, results[i].widths[at]-1))); results[i].widths[at] > 1 && !drawn[j] {
+				drawn[j] = true
+				list = append(list, j)
+			}
+		}
+	}
+	return list
 }
 
 // tally counts jobs by their scenario.
@@ -414,10 +441,18 @@ func (w *world) files() map[string]string {
 	return all
 }
 
-// checkLate lets all messages of the run come once more: they change nothing.
+// checkLate lets all messages of the run that arrived come once more, to an agent that knows what time it is, because it has only just
+// connected, and that may have been restarted: they change nothing.
 func (w *world) checkLate() {
 	before, files := w.outcome(), w.files()
-	for _, m := range slices.Clone(w.seen) {
+	seen := slices.DeleteFunc(slices.Clone(w.seen), func(m *letter) bool { return !m.arrived })
+	if len(seen)%2 == 0 {
+		w.crash(false)
+	} else {
+		w.cut()
+	}
+	w.calm()
+	for _, m := range seen {
 		switch m.op {
 		case "ack", "report", "deliver", OpConfirm:
 			m.link = w.current.link

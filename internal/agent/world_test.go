@@ -111,6 +111,7 @@ type letter struct {
 	subject, reply string
 	data           []byte
 	at             time.Time
+	arrived        bool
 	link           *simLink // the agent's connection
 }
 
@@ -448,6 +449,7 @@ func (w *world) arrive(m *letter, again bool) {
 	if !again {
 		w.lose(m)
 	}
+	m.arrived = true
 	if m.toServer {
 		if m.op == wire.OpReport {
 			var r wire.Report
@@ -550,9 +552,6 @@ const maxOvertaking = 4
 func (w *world) events() (list []event) {
 	add := func(name, about string, do func()) { list = append(list, event{name, about, do}) }
 	n := w.current
-	if n != nil && n.held {
-		add("resume", "", w.resume)
-	}
 	if w.open && len(w.sent) < len(w.scenario.files) {
 		add("send", "", w.send)
 	}
@@ -572,6 +571,9 @@ func (w *world) events() (list []event) {
 		add("connect", "", w.connect)
 	}
 	if n != nil {
+		if n.held {
+			add("resume", "", w.resume)
+		}
 		for _, h := range n.halts {
 			add("step", h.label+" "+h.event, func() { w.step(n, h) })
 		}
