@@ -36,7 +36,9 @@ var scenarios = []*scenario{
 	{name: "second-replaces", online: true, files: []file{{"f", true, waybill.Success}, {"f", true, waybill.Success}}},
 	{name: "second-refused", files: []file{{"f", true, waybill.Success}, {"f", false, waybill.Failed}}},
 	{name: "side-by-side", online: true, files: []file{{"f", false, waybill.Success}, {"g", true, waybill.Success}}},
-	{name: "three", online: true, existed: true, files: []file{{"f", true, waybill.Success}, {"g", false, waybill.Success}, {"f", true, waybill.Success}}},
+	{name: "three", online: true, existed: true, files: []file{
+		{"f", true, waybill.Success}, {"g", false, waybill.Success}, {"f", true, waybill.Success},
+	}},
 }
 
 // maxDeviations is how often a run that is enumerated does not do the usual. All with up to so many are explored, if the
@@ -127,7 +129,8 @@ func (x *exploration) add(j job, res *result) {
 		x.endings[e]++
 	}
 	for _, v := range res.violations {
-		x.failed = append(x.failed, fmt.Sprintf("%s\n\tagain, event by event: go test ./internal/agent -run TestExplore -agent.replay=%s:%s",
+		x.failed = append(x.failed, fmt.Sprintf(
+			"%s\n\tagain, event by event: go test ./internal/agent -run 'TestExplore$' -v -agent.replay=%s:%s",
 			v, scenarios[j.scenario].name, res.choices))
 	}
 }
@@ -165,7 +168,7 @@ func TestExplore(t *testing.T) {
 	rng := rand.New(rand.NewPCG(*exploreSeed, 0))
 	pool := newPool(t, x)
 	defer pool.end()
-	room := func() int { return max(0, *interleavings*3/4-len(x.runs)) }
+	room := func() int { return max(0, *interleavings*17/20-len(x.runs)) }
 	var results []result
 	for depth := 0; depth <= maxDeviations && len(x.failed) == 0; depth++ {
 		if depth > 0 {
@@ -212,7 +215,7 @@ func TestExplore(t *testing.T) {
 // short reports whether the runs of a job are: then many more can be explored.
 func (j job) short() bool { return len(scenarios[j.scenario].files) == 1 }
 
-// choose returns up to n of jobs: if they fit, all short ones and up to a third as many others; else any.
+// choose returns up to n of jobs: if they fit, all short ones and up to a sixth as many others; else any.
 func choose(jobs []job, n int, rng *rand.Rand) []job {
 	rng.Shuffle(len(jobs), func(a, b int) { jobs[a], jobs[b] = jobs[b], jobs[a] })
 	long := slices.DeleteFunc(slices.Clone(jobs), job.short)
@@ -220,7 +223,7 @@ func choose(jobs []job, n int, rng *rand.Rand) []job {
 	if len(jobs) <= n || short > n {
 		return jobs[:min(len(jobs), n)]
 	}
-	long = long[:min(len(long), short/3, n-short)]
+	long = long[:min(len(long), short/6, n-short)]
 	return append(slices.DeleteFunc(jobs, func(j job) bool { return !j.short() }), long...)
 }
 

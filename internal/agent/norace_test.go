@@ -5,4 +5,4 @@
 package agent
 
 // defaultInterleavings is how many TestExplore explores.
-const defaultInterleavings = 5000
+const defaultInterleavings = 3000

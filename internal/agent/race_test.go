@@ -5,4 +5,4 @@
 package agent
 
 // defaultInterleavings is how many TestExplore explores: the race detector makes each many times slower.
-const defaultInterleavings = 1500
+const defaultInterleavings = 1000

@@ -72,7 +72,8 @@ func newRig(dir string) *rig {
 	r.operator, err = identity.NewOperator()
 	r.must(err)
 	path := filepath.Join(dir, "waybill.db")
-	r.store, err = store.Open(ctx, store.Config{URL: "sqlite:" + path, AuditKey: control.AuditKey(r.sealer)}, slog.New(slog.DiscardHandler))
+	r.store, err = store.Open(ctx, store.Config{URL: "sqlite:" + path, AuditKey: control.AuditKey(r.sealer)},
+		slog.New(slog.DiscardHandler))
 	r.must(err)
 	// Everything that is ever stored of a target, written down by the database itself.
 	r.history, err = sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)&_pragma=synchronous(OFF)")
@@ -125,10 +126,10 @@ func (r *rig) act() *waybill.Act {
 	return &waybill.Act{Principal: r.who, Action: "ecs:SendFile", Region: simRegion}
 }
 
-// registry takes no notice of metrics.
-type registry struct{ prometheus.Registerer }
+// noMetrics takes no notice of metrics.
+type noMetrics struct{ prometheus.Registerer }
 
-func (registry) MustRegister(...prometheus.Collector) {}
+func (noMetrics) MustRegister(...prometheus.Collector) {}
 
 func (r *rig) startServer() {
 	ctx, stop := context.WithCancel(context.Background())
@@ -136,10 +137,10 @@ func (r *rig) startServer() {
 	cfg := control.DefaultConfig()
 	cfg.RetainCount = 20
 	var err error
-	r.service, err = control.New(ctx, cfg, r.store, r, r.sealer, registry{}, log)
+	r.service, err = control.New(ctx, cfg, r.store, r, r.sealer, noMetrics{}, log)
 	r.must(err)
 	r.handlers = map[string]func(subject, reply string, data []byte){}
-	g := gateway.New(gateway.Config{}, r.service, r, r.operator, registry{}, log)
+	g := gateway.New(gateway.Config{}, r.service, r, r.operator, noMetrics{}, log)
 	r.stop = stop
 	r.stopped.Go(func() { _ = r.service.Run(ctx) })
 	r.stopped.Go(func() { _ = g.Run(ctx) })
@@ -187,7 +188,7 @@ func (r *rig) newWorld(s *scenario, choose func(int) int, verbose func(string, .
 		_, err = r.history.Exec(`DELETE FROM history; DELETE FROM audit_records`)
 		r.must(err)
 	}
-	time.Sleep(time.Second)
+	_ = pause(context.Background(), time.Second)
 	r.serial++
 	w := &world{
 		rig: r, scenario: s, choose: choose, verbose: verbose, faults: maxFaults, onDisk: map[string]*sent{},

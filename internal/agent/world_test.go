@@ -223,8 +223,9 @@ func (w *world) start() {
 	half := func(n time.Duration) time.Duration { return n / 2 }
 	n.a = &Agent{
 		cfg: Config{
-			StateDir: w.state, Root: w.root, Why: func(context.Context) wire.ByeReason { return wire.ByeStopped }, Backoff: Backoff{First: time.Second, Max: 4 * time.Second, draw: half},
-			Hooks: Hooks{Trace: n.trace},
+			StateDir: w.state, Root: w.root, Hooks: Hooks{Trace: n.trace},
+			Backoff: Backoff{First: time.Second, Max: 4 * time.Second, draw: half},
+			Why:     func(context.Context) wire.ByeReason { return wire.ByeStopped },
 		},
 		log: log, session: strconv.Itoa(w.serial) + "." + strconv.Itoa(len(w.nodes)), reg: registration{Instance: string(w.instance)},
 	}
@@ -238,9 +239,11 @@ func (w *world) start() {
 		n.began[id] = true
 	}
 	n.synced = n.journal.size
+	w.mu.Lock()
 	w.estimate = 0
+	w.mu.Unlock()
 	w.nodes = append(w.nodes, n)
-	w.current = n
+	w.setCurrent(n)
 	n.a.exec = newExecutor(n.placer, n.journal, &n.a.clock, &n.a.cfg, log)
 	if len(n.began) > 0 { // nothing of what the last run left is looked at before it is told to go on
 		n.held = n.a.exec.slots.TryAcquire(slots)
@@ -297,7 +300,7 @@ func (w *world) crash(machine bool) {
 		w.cut()
 	}
 	w.crashes++
-	w.current = nil
+	w.setCurrent(nil)
 	if machine {
 		path := filepath.Join(w.state, journalName)
 		w.must(os.Truncate(path, n.synced))
@@ -322,7 +325,13 @@ func (w *world) leave() {
 	n.dead = true
 	w.mu.Unlock()
 	w.cut()
-	w.current = nil
+	w.setCurrent(nil)
+}
+
+func (w *world) setCurrent(n *node) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.current = n
 }
 
 // restart ends the server and starts another on its store. Its bus ends with it, so all that was on its way is lost.
@@ -345,7 +354,7 @@ func (w *world) send() {
 		file: f, label: "d" + strconv.Itoa(len(w.sent)+1), content: fmt.Sprintf("content %d", len(w.sent)+1),
 		path: filepath.Join(w.root, "etc", f.name),
 	}
-	time.Sleep(time.Millisecond) // what servers sent in one instant would have no order
+	_ = pause(context.Background(), time.Millisecond) // what servers sent in one instant would have no order
 	if len(w.sent) == 0 {
 		w.began = time.Now()
 	}
@@ -359,7 +368,9 @@ func (w *world) send() {
 		},
 	})
 	w.must(err)
+	w.mu.Lock()
 	w.sent = append(w.sent, d)
+	w.mu.Unlock()
 	w.settle()
 }
 
@@ -529,7 +540,7 @@ func (w *world) step(n *node, h *halt) {
 
 // tick lets time pass.
 func (w *world) tick(d time.Duration) {
-	time.Sleep(d)
+	_ = pause(context.Background(), d)
 	w.settle()
 }
 
@@ -550,6 +561,8 @@ const maxOvertaking = 4
 
 // events lists what can happen next, the usual first.
 func (w *world) events() (list []event) {
+	w.mu.Lock() // between two events nothing runs, but the race detector does not know what time has to do with it
+	defer w.mu.Unlock()
 	add := func(name, about string, do func()) { list = append(list, event{name, about, do}) }
 	n := w.current
 	if w.open && len(w.sent) < len(w.scenario.files) {
@@ -615,7 +628,10 @@ func (w *world) events() (list []event) {
 
 // quiet reports whether nothing is to happen any more, but by the passing of time.
 func (w *world) quiet() bool {
-	return w.current != nil && w.current.link != nil && !w.current.held && len(w.messages) == 0 && len(w.current.halts) == 0
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := w.current
+	return n != nil && n.link != nil && !n.held && len(w.messages) == 0 && len(n.halts) == 0
 }
 
 // over reports whether all has been done that was to be done.
