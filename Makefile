@@ -38,6 +38,10 @@ fleet: ## restart servers under 2,000 official agents (minutes; needs 20,000 ope
 	ulimit -n 20000 && $(GO) test ./internal/assist -run TestFleet -assist.fleet=2000 -v
 	ulimit -n 20000 && $(GO) test ./cmd/waybill -run TestRestartsDeafenNoOfficialAgent -official-agents=2000 -parallel 1 -timeout 10m -v
 
+.PHONY: explore
+explore: ## run the protocol between server and agent through 100,000 interleavings (three minutes; ARGS=-agent.seed=N)
+	$(GO) test -count=1 -timeout 20m ./internal/agent -run '^TestExplore$$' -v -agent.interleavings=100000 $(ARGS)
+
 .PHONY: campaign
 campaign: build ## break a fleet 500 times under 10,000 deliveries (about twelve minutes; ARGS='--seed N' repeats one)
 	bin/waybill sim --machines 200 --processes 25 --deliveries 10000 --kills 550 $(ARGS)

@@ -8,8 +8,6 @@ if ! command -v "${CC:-gcc}" >/dev/null 2>&1; then
 fi
 [ -z "$race" ] || export CGO_ENABLED=1
 go test $race -shuffle=on -timeout 9m ./...
-# The protocol between server and agent, once more through many more interleavings than the race detector has time for.
-CGO_ENABLED=0 go test -timeout 9m ./internal/agent -run '^TestExplore$' -v -agent.interleavings=100000
 # The official clients: a module of its own, so that users of this one do not download them.
 cd compat
 if command -v npm >/dev/null 2>&1; then
