@@ -101,8 +101,11 @@ func (c *Config) Validate() error {
 	if c.AccountRate < 0 || c.ActionRate < 0 || c.PerAddress < 0 {
 		errs = append(errs, errors.New("a rate or a number of connections below zero makes no sense; 0 means no limit"))
 	}
-	if min(c.HeaderTimeout, c.ReadTimeout, c.WriteTimeout, c.IdleTimeout) <= 0 {
-		errs = append(errs, errors.New("the times for a request, its header, its answer and the pause after it must be above zero"))
+	if c.HeaderTimeout <= 0 {
+		errs = append(errs, errors.New("the time for the header of a request must be above zero"))
+	}
+	if min(c.ReadTimeout, c.WriteTimeout, c.IdleTimeout) <= 0 {
+		errs = append(errs, errors.New("the times for a request, its answer and the pause after it must be above zero"))
 	}
 	if c.Assist.Window < time.Minute || c.Assist.Window > maxClockWindow {
 		errs = append(errs, fmt.Errorf("a clock window of %s for official agents makes no sense; use a minute to %s", c.Assist.Window, maxClockWindow))
