@@ -61,6 +61,9 @@ Exit code 1: an invariant was broken, or the simulation itself failed.`,
 			}
 			return nil
 		}
+		if !flags.Changed("processes") {
+			o.Processes = min(o.Processes, o.Machines)
+		}
 		o.Seed = seed
 		if !flags.Changed("seed") {
 			o.Seed = rand.Uint64N(1e9) // short enough to be typed
@@ -86,14 +89,19 @@ func (o *simOptions) run(ctx context.Context, e env) (err error) {
 	}
 	o.Child = func() *exec.Cmd { return exec.Command(exe, "sim", "--child") }
 	o.Progress = e.err
+	all := o.Dir // what is removed in the end
 	if o.Dir == "" {
-		above, err := os.MkdirTemp("", "waybill-sim-")
-		if err != nil {
+		if all, err = os.MkdirTemp("", "waybill-sim-"); err != nil {
 			return err
 		}
-		o.Dir = filepath.Join(above, "sim")
+		o.Dir = filepath.Join(all, "sim")
+	} else if _, err := os.Lstat(o.Dir); err == nil {
+		return usagef("--dir %s is there already; name a directory that is not", o.Dir)
 	}
 	report, err := sim.Run(ctx, o.Config)
+	if ctx.Err() != nil && !o.keep { // whoever interrupts it has seen enough
+		return errors.Join(err, os.RemoveAll(all))
+	}
 	if err != nil {
 		return fmt.Errorf("the simulation failed; what it left is in %s: %w", o.Dir, err)
 	}
@@ -107,5 +115,5 @@ func (o *simOptions) run(ctx context.Context, e env) (err error) {
 		fmt.Fprintln(e.err, "everything is in", o.Dir)
 		return nil
 	}
-	return os.RemoveAll(o.Dir)
+	return os.RemoveAll(all)
 }
