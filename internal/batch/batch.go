@@ -80,6 +80,13 @@ func (g *Group[T]) Flush() {
 	}
 }
 
+// Len returns how many items wait.
+func (g *Group[T]) Len() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.queue)
+}
+
 func (g *Group[T]) add(e entry[T]) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -187,6 +187,13 @@ type nonceSet struct {
 	m  map[[sha256.Size]byte]time.Time // until when it counts
 }
 
+// len returns how many there are.
+func (n *nonceSet) len() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.m)
+}
+
 // forget drops what has expired: the nonces that could not be stored while the disk was full, for one.
 func (n *nonceSet) forget(now time.Time) {
 	n.mu.Lock()

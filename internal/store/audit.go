@@ -63,6 +63,9 @@ func (s *Store) Record(ctx context.Context, act *waybill.Act, result string) err
 		return nil
 	})
 	act.Recorded = act.Recorded || err == nil
+	if err != nil && !errors.Is(err, errChain) { // which is counted already
+		s.writes.metrics.auditFailures.Inc()
+	}
 	return err
 }
 

@@ -43,6 +43,8 @@ type writer struct {
 	chain *chainer
 	log   *slog.Logger
 
+	metrics *metrics
+
 	patience time.Duration // turnPatience
 
 	logFile string // the write-ahead log
@@ -83,7 +85,7 @@ func (t *tx) exec(ctx context.Context, query string, args ...any) (int64, error)
 }
 
 func newWriter(stmts *statements, logFile string, chain *chainer, log *slog.Logger) *writer {
-	w := &writer{stmts: stmts, logFile: logFile, chain: chain, log: log, patience: turnPatience}
+	w := &writer{stmts: stmts, logFile: logFile, chain: chain, log: log, metrics: newMetrics(), patience: turnPatience}
 	w.group = batch.New(maxGroup, w.commit)
 	return w
 }
@@ -111,6 +113,9 @@ func (w *writer) later(fn func(*tx) error, then func(error)) {
 	}
 }
 
+// errChain marks a transaction whose audit records could not be written.
+var errChain = errors.New("audit")
+
 // errNotRun is the result of a write until its group has committed.
 var errNotRun = errors.New("the transaction did not end")
 
@@ -127,24 +132,38 @@ func (w *writer) commit(ops []*write) {
 		return true
 	})
 	if late > 0 {
+		w.metrics.writes.WithLabelValues(writeLate).Add(float64(late))
 		w.log.Warn("the database is too slow", "writes", late, "waited", w.patience)
 	}
 	if len(ops) == 0 {
 		return
 	}
+	begun := time.Now()
 	err := classify(w.run(context.Background(), ops))
+	w.metrics.transaction.Observe(time.Since(begun).Seconds())
+	w.metrics.group.Observe(float64(len(ops)))
 	if err != nil {
 		w.log.Error("commit failed", "writes", len(ops), "err", err)
 	}
 	w.tidy()
+	done := 0
 	for _, op := range ops {
 		if err != nil {
 			op.err = err
+		}
+		if op.err == nil {
+			done++
 		}
 		if op.then != nil {
 			op.then(op.err)
 		}
 	}
+	other := writeRefused
+	if err != nil {
+		other = writeFailed
+	}
+	w.metrics.writes.WithLabelValues(writeOK).Add(float64(done))
+	w.metrics.writes.WithLabelValues(other).Add(float64(len(ops) - done))
 }
 
 // The write-ahead log is brought back to its beginning when it has become long. SQLite does that by itself only in a
@@ -205,9 +224,13 @@ func (w *writer) transaction(ctx context.Context, ops []*write, step func(*tx, *
 		}
 	}
 	if err := w.chain.append(ctx, t); err != nil {
-		return false, fmt.Errorf("audit: %w", err)
+		w.metrics.auditFailures.Inc()
+		return false, fmt.Errorf("%w: %w", errChain, err)
 	}
-	if _, err := t.exec(ctx, "COMMIT"); err != nil {
+	begun := time.Now()
+	_, err = t.exec(ctx, "COMMIT")
+	w.metrics.sync.Observe(time.Since(begun).Seconds())
+	if err != nil {
 		return false, fmt.Errorf("commit: %w", err)
 	}
 	committed = true
