@@ -84,6 +84,7 @@ func (s *Service) retainAudit(ctx context.Context) error {
 			if n, err = s.store.ExpireAudit(ctx, account, s.now().Add(-s.cfg.RetainAuditFor), sweepBatch); err != nil {
 				return err
 			}
+			s.metrics.removed.WithLabelValues(removedAudit).Add(float64(n))
 		}
 		if total > 0 {
 			s.log.Info("removed old audit records", "account", account, "count", total)

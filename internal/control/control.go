@@ -138,8 +138,7 @@ type Service struct {
 	probes    probes
 	trails    *semaphore.Weighted // who may read audit trails now
 	used      sync.Map            // access key ID -> time of the last note of its use
-	ended     *prometheus.CounterVec
-	accepted  prometheus.Counter
+	metrics   metrics
 }
 
 // New returns a Service on an open store and bus. It stores its own secrets on first use of the database.
@@ -152,19 +151,13 @@ func New(ctx context.Context, cfg Config, st *store.Store, b messenger, sealer *
 	}
 	s := &Service{
 		cfg: cfg, now: func() time.Time { return cfg.Now().UTC() }, store: st, bus: b, sealer: sealer, log: log,
-		trails: semaphore.NewWeighted(maxTrails),
-		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "waybill_targets_ended_total", Help: "Targets that reached a final status, by status and cause.",
-		}, []string{"status", "cause"}),
-		accepted: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "waybill_deliveries_accepted_total", Help: "Deliveries accepted.",
-		}),
+		trails: semaphore.NewWeighted(maxTrails), metrics: newMetrics(),
 	}
 	s.changes = batch.New(maxChanges, s.applyChanges)
 	s.beats.init()
 	s.deadline.init()
 	s.repeats.init()
-	reg.MustRegister(s.ended, s.accepted)
+	s.metrics.register(reg, s)
 	var err error
 	s.tokenKey, err = ServerSecret(ctx, st, sealer, tokenKeyName, newTokenKey)
 	return s, err

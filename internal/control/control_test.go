@@ -307,7 +307,7 @@ func TestVerdictAtTheDeadline(t *testing.T) {
 			if got := f.target(id); got.Cause != tc.want || got.Status != tc.want.Status() {
 				t.Errorf("ended as %s/%s (%s), want %s", got.Status, got.Cause, got.Detail, tc.want)
 			}
-			if n := testutil.ToFloat64(f.ended.WithLabelValues(string(tc.want.Status()), string(tc.want))); n != 1 {
+			if n := testutil.ToFloat64(f.metrics.ended.WithLabelValues(string(tc.want.Status()), string(tc.want))); n != 1 {
 				t.Errorf("counted %v times", n)
 			}
 		})

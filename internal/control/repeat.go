@@ -48,6 +48,13 @@ func (r *repeats) push(v repeat) {
 	r.alarm.set(v.at)
 }
 
+// len returns how many wait.
+func (r *repeats) len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.queue)
+}
+
 // due takes out one whose time has come; otherwise it sets the alarm for the next.
 func (r *repeats) due(now time.Time) (repeat, bool) {
 	r.mu.Lock()

@@ -45,7 +45,7 @@ func (s *Service) applyChanges(batch []*change) {
 			continue
 		}
 		if c.applied = applied[i]; c.applied && c.To.Final() {
-			s.ended.WithLabelValues(string(c.To), string(c.Cause)).Inc()
+			s.metrics.ended.WithLabelValues(string(c.To), string(c.Cause)).Inc()
 		}
 	}
 }

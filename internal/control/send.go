@@ -98,14 +98,14 @@ func (s *Service) accept(ctx context.Context, act *waybill.Act, req *SendRequest
 	if err := st.AddDelivery(ctx, d); err != nil {
 		return "", fmt.Errorf("send: %w", err)
 	}
-	s.accepted.Inc()
+	s.metrics.accepted.Inc()
 	for _, t := range d.Targets {
 		if t.Status.Final() {
-			s.ended.WithLabelValues(string(t.Status), string(t.Cause)).Inc()
+			s.metrics.ended.WithLabelValues(string(t.Status), string(t.Cause)).Inc()
 		}
 	}
 	if open {
-		s.tell(&store.Dispatch{Delivery: d.Delivery, Data: d.Data}, told)
+		s.tell(&store.Dispatch{Delivery: d.Delivery, Data: d.Data}, told, publishedFirst)
 		s.deadline.set(d.Deadline.Add(s.cfg.Grace))
 		s.repeats.add(d.ID, d.Deadline, s.now()) // also for one that came while this was written
 	}
@@ -237,8 +237,9 @@ func (s *Service) message(d *store.Dispatch) (wire.Deliver, error) {
 	}, nil
 }
 
-// tell publishes d to instances. What gets lost is repeated later, so an error is only logged.
-func (s *Service) tell(d *store.Dispatch, instances []waybill.InstanceID) {
+// tell publishes d to instances, and counts it as of that kind. What gets lost is repeated later, so an error is only
+// logged.
+func (s *Service) tell(d *store.Dispatch, instances []waybill.InstanceID, kind string) {
 	if len(instances) == 0 {
 		return
 	}
@@ -248,10 +249,12 @@ func (s *Service) tell(d *store.Dispatch, instances []waybill.InstanceID) {
 		return
 	}
 	b := wire.Encode(m)
+	published := s.metrics.published.WithLabelValues(kind)
 	for _, id := range instances {
 		if err := s.bus.Publish(wire.ToAgent(string(id), wire.OpDeliver), b); err != nil {
 			s.log.Warn("publish delivery; it will be repeated", "delivery_id", d.ID, "instance_id", id, "err", err)
 			return
 		}
+		published.Inc()
 	}
 }

@@ -168,7 +168,7 @@ func (s *Service) applyAll(ctx context.Context, list []store.Change) error {
 	}
 	for i, ok := range applied {
 		if ok {
-			s.ended.WithLabelValues(string(list[i].To), string(list[i].Cause)).Inc()
+			s.metrics.ended.WithLabelValues(string(list[i].To), string(list[i].Cause)).Inc()
 		}
 	}
 	return nil
@@ -220,16 +220,20 @@ func (s *Service) retain(ctx context.Context) error {
 			if n, err = s.store.Expire(ctx, scope, s.now().Add(-s.cfg.RetainFor), s.cfg.RetainCount, sweepBatch); err != nil {
 				return err
 			}
+			s.metrics.removed.WithLabelValues(removedDeliveries).Add(float64(n))
 		}
 		if total > 0 {
 			s.log.Info("removed old deliveries", "account", scope.Account, "region", scope.Region, "count", total)
 		}
 	}
-	for _, forget := range []func(context.Context, int) (int64, error){s.store.ForgetNonces, s.store.ForgetTokens} {
+	for kind, forget := range map[string]func(context.Context, int) (int64, error){
+		removedNonces: s.store.ForgetNonces, removedTokens: s.store.ForgetTokens,
+	} {
 		for n := int64(sweepBatch); n == sweepBatch && ctx.Err() == nil; {
 			if n, err = forget(ctx, sweepBatch); err != nil {
 				return err
 			}
+			s.metrics.removed.WithLabelValues(kind).Add(float64(n))
 		}
 	}
 	return s.retainAudit(ctx)
