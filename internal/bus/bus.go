@@ -65,6 +65,7 @@ type Bus struct {
 	accounts *server.MemAccResolver
 	closed   chan struct{} // conn has ended for good
 	close    sync.Once
+	counts   counts
 
 	revokeMu sync.Mutex // held until NATS has the claims, so that the last list made is the last that counts
 	revoked  map[string]time.Time
@@ -140,6 +141,7 @@ func (b *Bus) connect(url string, how ...nats.Option) error {
 			}
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) {
+			b.counts.errors.Add(1)
 			subject := ""
 			if s != nil {
 				subject = s.Subject
@@ -176,7 +178,9 @@ func (b *Bus) Serve(subject, queue string, h func(subject, reply string, data []
 	if err := sub.SetPendingLimits(pendingMessages, pendingBytes); err != nil {
 		return nil, fmt.Errorf("serve %s: %w", subject, err)
 	}
+	b.counts.begin(sub)
 	return func() {
+		b.counts.end(sub)
 		if err := sub.Drain(); err != nil {
 			return // the connection is closed, and the subscription with it
 		}
