@@ -95,6 +95,7 @@ type Server struct {
 	answers    answers
 	requests   *prometheus.CounterVec
 	duration   *prometheus.HistogramVec
+	underWay   prometheus.Gauge
 	log        *slog.Logger
 }
 
@@ -123,6 +124,9 @@ func newServer(cfg Config, svc service, reg prometheus.Registerer, log *slog.Log
 			Help:    "Time to answer a request, by operation.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14), // 1 ms to 8 s
 		}, []string{"action"}),
+		underWay: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "waybill_api_requests_under_way", Help: "Requests that are being answered.",
+		}),
 		log: log,
 	}
 	for _, op := range Operations() {
@@ -131,7 +135,7 @@ func newServer(cfg Config, svc service, reg prometheus.Registerer, log *slog.Log
 		}
 		s.operations[op.Version][op.Name] = &op
 	}
-	reg.MustRegister(s.requests, s.duration)
+	reg.MustRegister(s.requests, s.duration, s.underWay)
 	return s
 }
 
@@ -150,6 +154,8 @@ type exchange struct {
 // ServeHTTP implements http.Handler. It answers every path; all but "/" with an error.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
+	s.underWay.Inc()
+	defer s.underWay.Dec()
 	x := &exchange{id: strings.ToUpper(uuid.NewString()), host: r.Host, format: acs.JSON}
 	out, err := guard(func() (reply, error) { return s.serve(w, r, x) })
 	status, code, body, err := s.encode(x, out, err)

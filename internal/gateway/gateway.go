@@ -71,6 +71,8 @@ type Gateway struct {
 	operator *identity.Operator
 	log      *slog.Logger
 	messages *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	lines    lines
 }
 
 // New returns a gateway that hands what agents ask to svc, and issues their tokens in the name of op.
@@ -86,8 +88,13 @@ func New(
 			Name: "waybill_agent_messages_total",
 			Help: "Messages and calls of native agents, by what they ask and what became of it.",
 		}, []string{"op", "result"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "waybill_agent_message_duration_seconds",
+			Help:    "Time to handle a message of a native agent, by what it asks.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14), // 1 ms to 8 s
+		}, []string{"op"}),
 	}
-	reg.MustRegister(g.messages)
+	reg.MustRegister(g.messages, g.duration, &g.lines)
 	return g
 }
 

@@ -95,6 +95,16 @@ func (l *line) next(done message) (m message, ok bool) {
 	return m, true
 }
 
+// load returns how many messages are being handled, and how many wait.
+func (l *line) load() (handled, waiting int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, n := range l.held {
+		handled += n
+	}
+	return handled - len(l.waiting), len(l.waiting)
+}
+
 // close takes no more messages and returns when no handler is at work. Those that wait are forgotten: their agents send
 // them again.
 func (l *line) close() {

@@ -89,6 +89,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 func (g *Gateway) serve(ctx context.Context, r route) (stop func(), err error) {
 	l := newLine(r, func(m message) func() { return g.message(ctx, r, m) })
 	dropped := g.messages.WithLabelValues(r.op, resultDropped) // whoever floods us is to cost as little as possible
+	g.lines.add(r.op, l)
 	unsubscribe, err := g.bus.Serve(wire.AllToServer(r.op), queue, func(subject, reply string, data []byte) {
 		instance, _, ok := wire.InstanceOf(subject)
 		switch {
@@ -119,7 +120,9 @@ func (g *Gateway) message(ctx context.Context, r route, m message) (send func())
 			log.Error("agent message panicked", "panic", p, "stack", string(debug.Stack()))
 		}
 	}()
+	begun := time.Now()
 	answer, err := r.handle(ctx, waybill.InstanceID(m.instance), m.data)
+	g.duration.WithLabelValues(r.op).Observe(time.Since(begun).Seconds())
 	switch code := waybill.CodeOf(err); {
 	case err == nil:
 		g.count(r.op, resultOK)
