@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/openwaybill/waybill/internal/telemetry"
 )
 
@@ -19,13 +21,14 @@ type fairListener struct {
 	max      int
 	log      *slog.Logger
 	warnings *telemetry.Warnings
+	refused  prometheus.Counter
 
 	mu   sync.Mutex
 	open map[netip.Addr]int
 }
 
-func newFairListener(l net.Listener, most int, log *slog.Logger) *fairListener {
-	return &fairListener{Listener: l, max: most, log: log, warnings: telemetry.NewWarnings(), open: make(map[netip.Addr]int)}
+func newFairListener(l net.Listener, most int, refused prometheus.Counter, log *slog.Logger) *fairListener {
+	return &fairListener{Listener: l, max: most, log: log, refused: refused, warnings: telemetry.NewWarnings(), open: make(map[netip.Addr]int)}
 }
 
 // Accept implements net.Listener.
@@ -39,6 +42,7 @@ func (l *fairListener) Accept() (net.Conn, error) {
 		if l.enter(addr) {
 			return &fairConn{Conn: conn, leave: sync.OnceFunc(func() { l.leave(addr) })}, nil
 		}
+		l.refused.Inc()
 		l.warnings.Log(l.log, "connection refused: its address has too many", "from", addr, "most", l.max)
 		_ = conn.Close() // it was never used
 	}

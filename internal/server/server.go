@@ -342,6 +342,9 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 	rpc := api.New(api.Config{
 		HelpURL: s.cfg.HelpURL, AccountRate: api.Rate{PerSecond: s.cfg.AccountRate}, OperationRate: api.Rate{PerSecond: s.cfg.ActionRate},
 	}, s.control, s.registry, s.log)
+	s.registry.MustRegister(telemetry.BuildInfo(s.cfg.Version), newExpiry(tlsConfig, ca), s.store, s.bus)
+	refused := connectionsRefused()
+	s.registry.MustRegister(refused)
 	guesses := new(attempts.Limiter) // whichever door they try
 	gw := gateway.Config{CA: ca, Addresses: s.cfg.AgentAddress, TokenLife: s.cfg.TokenLife, Attempts: guesses}
 	if a, ok := s.bus.Addr().(*net.TCPAddr); ok {
@@ -390,7 +393,7 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 		}
 		var l net.Listener = socket
 		if s.cfg.PerAddress > 0 && f.name != "admin" {
-			l = newFairListener(l, s.cfg.PerAddress, s.log)
+			l = newFairListener(l, s.cfg.PerAddress, refused.WithLabelValues(f.name), s.log)
 		}
 		srv := &http.Server{
 			Handler: f.handler, TLSConfig: f.tls.Clone(), ReadHeaderTimeout: s.cfg.HeaderTimeout, ReadTimeout: s.cfg.ReadTimeout,
