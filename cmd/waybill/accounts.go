@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,7 @@ runs as. What they do is in the audit trail of the account.`,
 	f := cmd.PersistentFlags()
 	f.StringVar(&o.dataDir, "data-dir", "", "`DIR` of the server (required)")
 	f.StringVar(&o.database, "database", "", "`URL` of the server's database (default sqlite:DIR/waybill.db)")
+	f.StringVar(&o.sealKey, "seal-key", "", "key `FILE` of the server (default DIR/seal.key)")
 	f.VarP(&o.output, "output", "o", "how to write results")
 	add := func(use, short string, args cobra.PositionalArgs, run func(context.Context, env, []string) error) {
 		c := &cobra.Command{Use: use, Short: short, Args: usageArgs(args)}
@@ -62,6 +64,7 @@ type accountsOptions struct {
 	clientFlags
 	dataDir  string
 	database string
+	sealKey  string
 }
 
 // use opens the database and the key file, which must be there, for the length of fn.
@@ -77,7 +80,7 @@ func (o *accountsOptions) use(ctx context.Context, fn func(*control.Operator) er
 		}
 		url = "sqlite:" + path
 	}
-	sealer, err := openSealer(filepath.Join(o.dataDir, "seal.key"))
+	sealer, err := openSealer(cmp.Or(o.sealKey, filepath.Join(o.dataDir, "seal.key")))
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,9 @@ func (o *serverOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.AdminListen, "admin-listen", o.AdminListen,
 		"`ADDRESS` for metrics, health and profiles over plain HTTP; empty: none")
 	f.StringVar(&o.Database, "database", "", "`URL` of the database (default sqlite:DIR/waybill.db)")
-	f.StringVar(&o.NATSURL, "nats", "", "`URL` of an external NATS cluster; embedded by default")
+	f.StringVar(&o.SealKey, "seal-key", "", "key `FILE` with which secrets in the database are sealed (default DIR/seal.key)")
+	f.StringVar(&o.NATSURL, "nats", "",
+		"`URL` of an external NATS cluster, those of its nodes with commas between them; embedded by default")
 	f.StringVar(&o.NATSCreds, "nats-creds", "", "credentials `FILE` for the NATS cluster")
 	f.StringSliceVar(&c.Regions, "region", c.Regions,
 		"region `ID` to answer for; may be repeated, the first is the default")
@@ -82,7 +84,7 @@ func (o *serverOptions) addFlags(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.TLSNames, "tls-name", nil,
 		"host `NAME` or address the own certificate is also good for; may be repeated")
 	f.StringSliceVar(&o.AgentAddress, "agent-address", nil,
-		"`URL` tls://host:port at which agents find their link; may be repeated (default: the host they enrolled at)")
+		"`URL` tls://host:port at which agents find their link; may be repeated (default: the host they enrolled at, or --nats)")
 	f.DurationVar(&o.TokenLife, "agent-token-life", o.TokenLife,
 		"how long an agent may use the link before it renews its token")
 	f.DurationVar(&o.DrainFor, "drain", o.DrainFor, "how long requests under way may take when the server stops")

@@ -8,6 +8,7 @@
 package bus
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
@@ -28,6 +29,7 @@ const (
 	reconnectWait  = 250 * time.Millisecond // between attempts, plus as much jitter
 	flushTimeout   = 5 * time.Second        // NATS confirming what was published, or new claims
 	drainTimeout   = 5 * time.Second        // handlers finishing and their replies leaving, when closing
+	clusterPing    = 5 * time.Second        // of servers to a cluster and within it: twice unanswered, the other is gone
 )
 
 // Bounds of what is held for the server's own connection.
@@ -43,7 +45,8 @@ type Config struct {
 	// port 0 takes a free one.
 	Listen string
 
-	// URL and CredsFile reach an external cluster. It must run under the same operator and handshake TLS first.
+	// URL, which may be several with commas between them, and CredsFile reach an external cluster. It must run under the
+	// same operator and handshake TLS first (see Cluster).
 	URL       string
 	CredsFile string
 
@@ -53,6 +56,10 @@ type Config struct {
 	// Revoked holds, for each agent key, up to when issued tokens are refused (see Bus.Revoke). It is in force before
 	// the first agent can connect.
 	Revoked map[string]time.Time
+
+	// Revocations returns what is revoked now, by whichever server; nil: what Revoked holds and this Bus was told. It is
+	// asked for an external cluster only.
+	Revocations func(context.Context) (map[string]time.Time, error)
 }
 
 // Bus is a connection to NATS. It may be used by several goroutines.
@@ -69,6 +76,9 @@ type Bus struct {
 
 	revokeMu sync.Mutex // held until NATS has the claims, so that the last list made is the last that counts
 	revoked  map[string]time.Time
+
+	systemMu sync.Mutex
+	system   *nats.Conn // of the system account of a cluster; nil until it is needed
 }
 
 // Open connects to the bus, starting the embedded server first unless cfg has a URL. operator is the material under
@@ -104,11 +114,12 @@ func (b *Bus) openEmbedded() error {
 
 func (b *Bus) openExternal() error {
 	if len(b.revoked) > 0 {
-		if err := b.putClaims(); err != nil {
+		if err := b.putClaims(context.Background()); err != nil {
 			return err
 		}
 	}
-	return b.connect(b.cfg.URL, nats.UserCredentials(b.cfg.CredsFile), b.secure())
+	return b.connect(b.cfg.URL, nats.UserCredentials(b.cfg.CredsFile), b.secure(),
+		nats.PingInterval(clusterPing), nats.MaxPingsOutstanding(maxPingsOut))
 }
 
 // secure makes a connection to an external cluster use TLS from its first byte, as agents do.
@@ -161,7 +172,7 @@ func (b *Bus) Publish(subject string, data []byte) error { return b.conn.Publish
 func (b *Bus) Flush() error { return b.conn.FlushTimeout(flushTimeout) }
 
 // Serve calls h for every message on subject, which may hold wildcards; of all who serve it with the same queue, only
-// one gets each. reply is empty when the sender wants no answer; h owns data.
+// one gets each; without a queue, every one does. reply is empty when the sender wants no answer; h owns data.
 //
 // h is called for one message at a time and must return quickly, because the others wait: long work belongs on a
 // goroutine of the caller's. Messages that find too many waiting are dropped and logged.
@@ -221,6 +232,7 @@ func (b *Bus) Close() {
 			}
 		}
 		b.conn.Close()
+		b.closeSystem()
 		if b.embedded != nil {
 			b.embedded.Shutdown()
 		}

@@ -19,9 +19,9 @@ import (
 	"time"
 )
 
-// Files of an Authority in its directory.
+// Files of an Authority in its directory. Clients and agents need the first.
 const (
-	caFile    = "ca.pem"
+	CAFile    = "ca.pem"
 	caKeyFile = "ca-key.pem"
 )
 
@@ -30,8 +30,9 @@ const (
 const (
 	caLife     = 20 * 365 * 24 * time.Hour
 	leafLife   = 90 * 24 * time.Hour
-	leafRenew  = 30 * 24 * time.Hour // remaining life at which a leaf is replaced
-	clockSlack = 24 * time.Hour      // how far behind the clock of a machine may be
+	nodeLife   = 2 * 365 * 24 * time.Hour // of what is written to a file, and replaced by people
+	leafRenew  = 30 * 24 * time.Hour      // remaining life at which a leaf is replaced
+	clockSlack = 24 * time.Hour           // how far behind the clock of a machine may be
 )
 
 // Authority is the certificate authority that a server creates for itself (design §10). Keys are ECDSA P-256. It may
@@ -45,7 +46,7 @@ type Authority struct {
 // OpenAuthority loads the authority in dir: ca.pem and ca-key.pem. What is missing is created, with modes 0644 and
 // 0600; a lost ca.pem is issued anew for the key that is there. dir must exist.
 func OpenAuthority(dir string) (*Authority, error) {
-	a, err := openAuthority(filepath.Join(dir, caFile), filepath.Join(dir, caKeyFile))
+	a, err := openAuthority(filepath.Join(dir, CAFile), filepath.Join(dir, caKeyFile))
 	if err != nil {
 		return nil, fmt.Errorf("open certificate authority in %s: %w", dir, err)
 	}
@@ -71,18 +72,42 @@ func openAuthority(certPath, keyPath string) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newAuthority(certPEM, key)
+}
+
+func newAuthority(certPEM []byte, key *ecdsa.PrivateKey) (*Authority, error) {
 	block, _ := pem.Decode(certPEM)
 	if block == nil {
-		return nil, fmt.Errorf("%s: no PEM block", caFile)
+		return nil, fmt.Errorf("%s: no PEM block", CAFile)
 	}
 	cert, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", caFile, err)
+		return nil, fmt.Errorf("%s: %w", CAFile, err)
 	}
 	if !key.PublicKey.Equal(cert.PublicKey) {
-		return nil, fmt.Errorf("%s and %s do not belong together", caFile, caKeyFile)
+		return nil, fmt.Errorf("%s and %s do not belong together", CAFile, caKeyFile)
 	}
 	return &Authority{cert: cert, key: key, pem: certPEM}, nil
+}
+
+// Marshal returns the certificate and the private key in a form that ParseAuthority reads. Whoever has it can pass for
+// any server: store it sealed only.
+func (a *Authority) Marshal() ([]byte, error) {
+	key, err := encodeKey(a.key)
+	return slices.Concat(a.pem, key), err
+}
+
+// ParseAuthority is the inverse of Marshal.
+func ParseAuthority(b []byte) (*Authority, error) {
+	block, rest := pem.Decode(b)
+	if block == nil {
+		return nil, errors.New("parse certificate authority: no PEM block")
+	}
+	key, err := decodeKey(rest)
+	if err != nil {
+		return nil, fmt.Errorf("parse certificate authority: %w", err)
+	}
+	return newAuthority(pem.EncodeToMemory(block), key)
 }
 
 // PEM returns the CA certificate as an agent or a client needs it.
@@ -97,6 +122,21 @@ func (a *Authority) Pool() *x509.CertPool {
 
 // Certificate issues a server certificate for names, each a DNS name or an IP address.
 func (a *Authority) Certificate(names []string) (*tls.Certificate, error) {
+	return a.issue(names, leafLife, x509.ExtKeyUsageServerAuth)
+}
+
+// NodeCertificate issues the certificate of one of several servers, by which it is known to clients and, as a client
+// itself, to the others. It returns the certificate and its private key in PEM form, and until when it is good.
+func (a *Authority) NodeCertificate(names []string) (cert, key []byte, until time.Time, err error) {
+	c, err := a.issue(names, nodeLife, x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth)
+	if err != nil {
+		return nil, nil, time.Time{}, err
+	}
+	key, err = encodeKey(c.PrivateKey.(*ecdsa.PrivateKey))
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}), key, c.Leaf.NotAfter, err
+}
+
+func (a *Authority) issue(names []string, life time.Duration, usages ...x509.ExtKeyUsage) (*tls.Certificate, error) {
 	if len(names) == 0 {
 		return nil, errors.New("issue certificate: no names")
 	}
@@ -108,9 +148,9 @@ func (a *Authority) Certificate(names []string) (*tls.Certificate, error) {
 	template := &x509.Certificate{
 		Subject:     pkix.Name{CommonName: names[0]},
 		NotBefore:   now.Add(-clockSlack),
-		NotAfter:    now.Add(leafLife),
+		NotAfter:    now.Add(life),
 		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		ExtKeyUsage: usages,
 	}
 	for _, name := range names {
 		if ip := net.ParseIP(name); ip != nil {

@@ -166,6 +166,15 @@ func (o *Operator) SystemCredentials() (token, seed string, err error) {
 	return credentials(o.system, func(*jwt.UserClaims) {})
 }
 
+// ServerCredentialsFile returns ServerCredentials in the form of a credentials file of NATS. They do not expire.
+func (o *Operator) ServerCredentialsFile() ([]byte, error) {
+	token, seed, err := o.ServerCredentials()
+	if err != nil {
+		return nil, err
+	}
+	return jwt.FormatUserConfig(token, []byte(seed))
+}
+
 func credentials(signer nkeys.KeyPair, shape func(*jwt.UserClaims)) (token, userSeed string, err error) {
 	kp, err := nkeys.CreateUser()
 	if err != nil {

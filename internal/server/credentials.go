@@ -36,8 +36,11 @@ func (s *Server) bootstrap(ctx context.Context) error {
 		first, err = s.writeCredentials(c)
 		return err
 	})
-	if created {
+	switch {
+	case created:
 		s.first = first
+	case err == nil && first != nil: // another server of the database was faster, and its key is the one that counts
+		err = os.Remove(s.credentialsPath())
 	}
 	return err
 }
@@ -96,11 +99,8 @@ func (c *Credentials) write(path string) error {
 	if err != nil {
 		return fmt.Errorf("write credentials: %w", err)
 	}
-	if err := os.WriteFile(path+".new", append(b, '\n'), 0o600); err != nil {
+	if err := writeWhole(path, append(b, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write credentials: %w", err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return fmt.Errorf("write credentials: %w", errors.Join(err, os.Remove(path+".new")))
 	}
 	return nil
 }

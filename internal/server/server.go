@@ -5,8 +5,11 @@
 package server
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -46,12 +49,13 @@ type Config struct {
 	AdminListen string // plain HTTP: metrics, health, profiles; empty: none
 
 	Database     string // empty: sqlite:DataDir/waybill.db
-	NATSURL      string // an external NATS cluster; empty: embedded
+	SealKey      string // the key file; empty: DataDir/seal.key
+	NATSURL      string // an external NATS cluster, its nodes with commas between them; empty: embedded
 	NATSCreds    string
 	TLSCert      string // PEM files of the server's certificate; empty: one of the data directory's own CA
 	TLSKey       string
 	TLSNames     []string      // host names and addresses the own certificate is also good for
-	AgentAddress []string      // where agents find the link, tls://host:port; empty: the host they enrolled at
+	AgentAddress []string      // where agents find the link, tls://host:port; empty: the host they enrolled at, or NATSURL
 	TokenLife    time.Duration // how long an agent's token is good
 	DrainFor     time.Duration // how long requests under way may take when the server stops
 	HelpURL      string        // see api.Config
@@ -173,26 +177,18 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err err
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if err := os.Mkdir(cfg.DataDir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return nil, fmt.Errorf("data directory: %w", err)
+	if err := s.makeDataDir(); err != nil {
+		return nil, err
 	}
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
-	if cfg.Database == "" {
-		s.cfg.Database = "sqlite:" + filepath.Join(cfg.DataDir, "waybill.db")
-	}
-	sealer, err := s.openSealer()
+	sealer, err := s.openStore(ctx)
 	if err != nil {
 		return nil, err
 	}
-	tlsConfig, ca, err := s.openTLS()
+	tlsConfig, ca, err := s.openTLS(ctx, sealer)
 	if err != nil {
-		return nil, err
-	}
-	if s.store, err = store.Open(ctx, store.Config{
-		URL: s.cfg.Database, Now: cfg.Control.Now, AuditKey: control.AuditKey(sealer),
-	}, log); err != nil {
 		return nil, err
 	}
 	operator, err := s.openBus(ctx, sealer, tlsConfig)
@@ -211,14 +207,50 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err err
 	return s, s.refreshCredentials()
 }
 
-// openSealer opens the key file, and makes one for a new database only: another one than it was sealed with is of no use.
-func (s *Server) openSealer() (*identity.Sealer, error) {
-	path := filepath.Join(s.cfg.DataDir, "seal.key")
-	if file, ok := strings.CutPrefix(s.cfg.Database, "sqlite:"); ok && exists(file) && !exists(path) {
+func (s *Server) makeDataDir() error {
+	if err := os.Mkdir(s.cfg.DataDir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	return nil
+}
+
+// sqliteFile returns the file of the database; false if it is of another kind, which several servers may share.
+func (s *Server) sqliteFile() (path string, ok bool) {
+	return strings.CutPrefix(s.cfg.Database, "sqlite:")
+}
+
+// openStore opens the key file and the database. It makes a key file for a new database only: another one than it was
+// sealed with is of no use.
+func (s *Server) openStore(ctx context.Context) (*identity.Sealer, error) {
+	if s.cfg.Database == "" {
+		s.cfg.Database = "sqlite:" + filepath.Join(s.cfg.DataDir, "waybill.db")
+	}
+	path := cmp.Or(s.cfg.SealKey, filepath.Join(s.cfg.DataDir, "seal.key"))
+	made := !exists(path)
+	if file, ok := s.sqliteFile(); ok && exists(file) && made {
 		return nil, fmt.Errorf("the key file %s of the database %s is missing: restore it from a backup, for what is sealed "+
 			"with it cannot be read without it; to begin anew, move the database away", path, file)
 	}
-	return identity.OpenSealer(path)
+	sealer, err := identity.OpenSealer(path)
+	if err != nil {
+		return nil, err
+	}
+	if s.store, err = store.Open(ctx, store.Config{
+		URL: s.cfg.Database, Now: s.cfg.Control.Now, AuditKey: control.AuditKey(sealer),
+	}, s.log); err != nil {
+		return nil, err
+	}
+	if !made {
+		return sealer, nil
+	}
+	switch _, err := s.store.Secret(ctx, operatorSecret); {
+	case err == nil: // the next start must not take the new one for the right one
+		return nil, errors.Join(fmt.Errorf("the key file of this database is missing: copy seal.key of another server of the database, "+
+			"or of a backup, to %s", path), os.Remove(path))
+	case !errors.Is(err, store.ErrNotFound):
+		return nil, err
+	}
+	return sealer, nil
 }
 
 func exists(path string) bool {
@@ -252,16 +284,50 @@ func (s *Server) lock(ctx context.Context) (err error) {
 // lockWait is how long a predecessor may take to end after its requests have.
 const lockWait = time.Minute
 
-func (s *Server) openTLS() (cfg *tls.Config, ca []byte, err error) {
+func (s *Server) openTLS(ctx context.Context, sealer *identity.Sealer) (cfg *tls.Config, ca []byte, err error) {
 	if s.cfg.TLSCert != "" {
 		cfg, err = identity.FileTLS(s.cfg.TLSCert, s.cfg.TLSKey, s.log)
 		return cfg, nil, err
 	}
-	if s.authority, err = identity.OpenAuthority(s.cfg.DataDir); err != nil {
+	if s.authority, err = s.openAuthority(ctx, sealer); err != nil {
 		return nil, nil, err
 	}
 	cfg, err = s.authority.ServerTLS(append(localNames(), s.cfg.TLSNames...))
 	return cfg, s.authority.PEM(), err
+}
+
+// openAuthority opens the CA. Beside SQLite it is in files of the data directory. Servers that share a database share the
+// CA in it, sealed; the first of them brings what it has in its files, and all leave the certificate there.
+func (s *Server) openAuthority(ctx context.Context, sealer *identity.Sealer) (*identity.Authority, error) {
+	if _, ok := s.sqliteFile(); ok {
+		return identity.OpenAuthority(s.cfg.DataDir)
+	}
+	shared, err := control.ServerSecret(ctx, s.store, sealer, "authority", func() ([]byte, error) {
+		own, err := identity.OpenAuthority(s.cfg.DataDir)
+		if err != nil {
+			return nil, err
+		}
+		return own.Marshal()
+	})
+	if err != nil {
+		return nil, err
+	}
+	a, err := identity.ParseAuthority(shared)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(s.cfg.DataDir, identity.CAFile)
+	have, err := os.ReadFile(path)
+	if err == nil && bytes.Equal(have, a.PEM()) {
+		return a, nil
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	if err == nil {
+		s.log.Warn("the CA of this directory is not that of the database, which counts; the file is replaced", "path", path)
+	}
+	return a, writeWhole(path, a.PEM(), 0o644)
 }
 
 // nodeName names this server among those of a database, the same after a restart.
@@ -295,8 +361,11 @@ func localNames() []string {
 	return names
 }
 
-func (s *Server) openBus(ctx context.Context, sealer *identity.Sealer, tlsConfig *tls.Config) (*identity.Operator, error) {
-	material, err := control.ServerSecret(ctx, s.store, sealer, "bus-operator", func() ([]byte, error) {
+// operatorSecret is the name of the bus's keys among the secrets of a database, of which they are the first.
+const operatorSecret = "bus-operator"
+
+func (s *Server) openOperator(ctx context.Context, sealer *identity.Sealer) (*identity.Operator, error) {
+	material, err := control.ServerSecret(ctx, s.store, sealer, operatorSecret, func() ([]byte, error) {
 		op, err := identity.NewOperator()
 		if err != nil {
 			return nil, err
@@ -306,7 +375,11 @@ func (s *Server) openBus(ctx context.Context, sealer *identity.Sealer, tlsConfig
 	if err != nil {
 		return nil, err
 	}
-	operator, err := identity.ParseOperator(material)
+	return identity.ParseOperator(material)
+}
+
+func (s *Server) openBus(ctx context.Context, sealer *identity.Sealer, tlsConfig *tls.Config) (*identity.Operator, error) {
+	operator, err := s.openOperator(ctx, sealer)
 	if err != nil {
 		return nil, err
 	}
@@ -314,16 +387,34 @@ func (s *Server) openBus(ctx context.Context, sealer *identity.Sealer, tlsConfig
 	if s.cfg.Control.Now != nil {
 		now = s.cfg.Control.Now
 	}
-	revoked, err := s.store.LeftSince(ctx, now().Add(-maxTokenLife))
+	current := revocations(s.store, now)
+	revoked, err := current(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read revocations: %w", err)
+		return nil, err
 	}
-	cfg := bus.Config{Listen: s.cfg.AgentListen, TLS: tlsConfig, Revoked: revoked, URL: s.cfg.NATSURL, CredsFile: s.cfg.NATSCreds}
-	if cfg.URL != "" {
-		cfg.TLS = nil // a cluster has certificates of its own
+	cfg := bus.Config{
+		Listen: s.cfg.AgentListen, TLS: tlsConfig, Revoked: revoked, Revocations: current, URL: s.cfg.NATSURL, CredsFile: s.cfg.NATSCreds,
+	}
+	if cfg.URL != "" { // a cluster has certificates of its own
+		if cfg.TLS, err = s.clusterTrust(); err != nil {
+			return nil, err
+		}
 	}
 	s.bus, err = bus.Open(cfg, operator, s.log)
 	return operator, err
+}
+
+// clusterTrust says whom the server takes for a node of its NATS cluster: whoever has a certificate of the CA, as agents
+// do, or of the system's roots.
+func (s *Server) clusterTrust() (*tls.Config, error) {
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool() // a system without any
+	}
+	if s.authority != nil && !roots.AppendCertsFromPEM(s.authority.PEM()) {
+		return nil, errors.New("the CA of this server cannot be used")
+	}
+	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, nil
 }
 
 // Bounds of a connection.
@@ -349,6 +440,8 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 	gw := gateway.Config{CA: ca, Addresses: s.cfg.AgentAddress, TokenLife: s.cfg.TokenLife, Attempts: guesses}
 	if a, ok := s.bus.Addr().(*net.TCPAddr); ok {
 		gw.AgentPort = a.Port
+	} else if len(gw.Addresses) == 0 {
+		gw.Addresses = natsAddresses(s.cfg.NATSURL)
 	}
 	s.gateway = gateway.New(gw, s.control, s.bus, operator, s.registry, s.log)
 	official := s.cfg.Assist
@@ -412,6 +505,7 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 func (s *Server) Run(ctx context.Context) error {
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.Go(func() error { return s.control.Run(ctx) })
+	eg.Go(func() error { return s.bus.Run(ctx) })
 	eg.Go(func() error { return s.gateway.Run(ctx) })
 	eg.Go(func() error { return s.assist.Run(ctx) })
 	for _, f := range s.fronts {

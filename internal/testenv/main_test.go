@@ -3,11 +3,14 @@
 package testenv_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/openwaybill/waybill/internal/testenv"
 )
 
 // programs are the real commands, built once.
@@ -22,6 +25,9 @@ func TestMain(m *testing.M) {
 		runKiller(dir)
 	}
 	code := m.Run()
+	if err := testenv.RemovePrograms(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
 	if programs.dir != "" {
 		os.RemoveAll(programs.dir)
 	}

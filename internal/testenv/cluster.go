@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package testenv
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/openwaybill/waybill/internal/bus"
+	"github.com/openwaybill/waybill/internal/server"
+)
+
+// NATS is a cluster of real nats-server processes, configured as waybill nats-config does.
+type NATS struct {
+	t       testing.TB
+	program string
+	nodes   []*natsNode
+	Cluster *server.NATSCluster
+	Dir     string // with a directory for each node
+	Creds   string // a file, for servers
+}
+
+type natsNode struct {
+	bus.Node
+	mu  sync.Mutex
+	cmd *exec.Cmd // nil: it does not run
+	end chan struct{}
+}
+
+// StartNATS starts a cluster of n nodes for the servers of a database, which it begins if it is not there. It ends with the
+// test.
+func StartNATS(t testing.TB, cfg server.NATSConfig, n int) *NATS {
+	t.Helper()
+	c := &NATS{t: t, program: buildNATS(t), Dir: filepath.Join(t.TempDir(), "nats")}
+	ports := FreePorts(t, 2*n)
+	for i := range n {
+		name := fmt.Sprint("n", i)
+		cfg.Nodes = append(cfg.Nodes, bus.Node{
+			Name: name, Host: "127.0.0.1", Bind: "127.0.0.1", Port: ports[2*i], RoutePort: ports[2*i+1], Dir: filepath.Join(c.Dir, name),
+		})
+	}
+	c.start(cfg)
+	return c
+}
+
+// start writes the files of the nodes and starts them.
+func (c *NATS) start(cfg server.NATSConfig) {
+	c.t.Helper()
+	var err error
+	if c.Cluster, err = server.OpenNATSCluster(c.t.Context(), cfg, Logger(c.t)); err != nil {
+		c.t.Fatal(err)
+	}
+	if _, err := c.Cluster.WriteFiles(c.Dir); err != nil {
+		c.t.Fatal(err)
+	}
+	c.Creds = filepath.Join(c.Dir, server.NATSCredsFile)
+	for _, n := range cfg.Nodes {
+		c.nodes = append(c.nodes, &natsNode{Node: n})
+	}
+	c.t.Cleanup(func() {
+		for i := range c.nodes {
+			c.Kill(i)
+		}
+	})
+	for i := range c.nodes {
+		c.Start(i)
+	}
+}
+
+// URL returns the addresses of all nodes, as servers and agents take them.
+func (c *NATS) URL() string {
+	urls := make([]string, len(c.nodes))
+	for i, n := range c.nodes {
+		urls[i] = n.URL()
+	}
+	return strings.Join(urls, ",")
+}
+
+// Node returns where a node is.
+func (c *NATS) Node(i int) bus.Node { return c.nodes[i].Node }
+
+// Start starts a node that does not run, and returns once it listens.
+func (c *NATS) Start(i int) {
+	c.t.Helper()
+	n := c.nodes[i]
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cmd != nil {
+		return
+	}
+	log, err := os.OpenFile(filepath.Join(c.Dir, n.Name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.Command(c.program, "--config", filepath.Join(n.Dir, bus.NodeConfigFile))
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		c.t.Fatalf("start nats-server: %v", err)
+	}
+	n.cmd, n.end = cmd, make(chan struct{})
+	go func() {
+		defer close(n.end)
+		_ = cmd.Wait() // how it ended, whoever ended it knows; the log tells the rest
+	}()
+	Eventually(c.t, "NATS node "+n.Name+" listens", func() bool {
+		select {
+		case <-n.end:
+			b, _ := os.ReadFile(log.Name())
+			c.t.Fatalf("NATS node %s ended: %s", n.Name, b)
+		default:
+		}
+		conn, err := net.DialTimeout("tcp", strings.TrimPrefix(n.URL(), "tls://"), time.Second)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+}
+
+// Kill ends a node at once, with SIGKILL. One that does not run stays so.
+func (c *NATS) Kill(i int) {
+	n := c.nodes[i]
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cmd == nil {
+		return
+	}
+	if err := n.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		c.t.Errorf("kill NATS node %s: %v", n.Name, err)
+	}
+	<-n.end
+	n.cmd = nil
+}
+
+// Join makes a server use the cluster.
+func (c *NATS) Join(cfg *server.Config) {
+	cfg.NATSURL, cfg.NATSCreds, cfg.AgentListen = c.URL(), c.Creds, ""
+}
+
+// FreePorts returns ports of the loopback interface that nobody listens on now.
+func FreePorts(t testing.TB, n int) []int {
+	t.Helper()
+	var ports []int
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() // all at the end, or the next would be the same
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports
+}
+
+// natsProgram is nats-server as it is, built once from the module that this one requires.
+var natsProgram struct {
+	sync.Once
+	path string
+	err  error
+}
+
+func buildNATS(t testing.TB) string {
+	t.Helper()
+	natsProgram.Do(func() {
+		dir, err := os.MkdirTemp("", "waybill-nats-")
+		if err != nil {
+			natsProgram.err = err
+			return
+		}
+		natsProgram.path = filepath.Join(dir, "nats-server")
+		cmd := exec.Command("go", "build", "-o", natsProgram.path, "github.com/nats-io/nats-server/v2")
+		cmd.Stderr = os.Stderr
+		natsProgram.err = cmd.Run()
+	})
+	if natsProgram.err != nil {
+		t.Fatalf("build nats-server: %v", natsProgram.err)
+	}
+	return natsProgram.path
+}
+
+// RemovePrograms removes what was built for tests. Call it when all of them have ended.
+func RemovePrograms() error {
+	if natsProgram.path == "" {
+		return nil
+	}
+	return os.RemoveAll(filepath.Dir(natsProgram.path))
+}
