@@ -78,6 +78,22 @@ func (s *succession) data() string { return filepath.Join(s.dir, "data") }
 // start starts a server by a command line and returns when it listens.
 func (s *succession) start(files []*os.File, command ...string) {
 	s.t.Helper()
+	s.launch(files, command...)
+	var err error
+	if s.cred, err = readCredentials(filepath.Join(s.data(), "credentials.json")); err != nil {
+		s.t.Fatal(err)
+	}
+	pem, err := os.ReadFile(filepath.Join(s.data(), "ca.pem"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.ca = x509.NewCertPool()
+	s.ca.AppendCertsFromPEM(pem)
+}
+
+// launch is start for a server whose first key is known, or not needed.
+func (s *succession) launch(files []*os.File, command ...string) {
+	s.t.Helper()
 	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		s.t.Fatal(err)
@@ -92,15 +108,6 @@ func (s *succession) start(files []*os.File, command ...string) {
 		s.t.Fatal(err)
 	}
 	s.await("for=https ", serving+1)
-	if s.cred, err = readCredentials(filepath.Join(s.data(), "credentials.json")); err != nil {
-		s.t.Fatal(err)
-	}
-	pem, err := os.ReadFile(filepath.Join(s.data(), "ca.pem"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.ca = x509.NewCertPool()
-	s.ca.AppendCertsFromPEM(pem)
 }
 
 // end kills whoever is left, and waits for the end of those that are not the test's children.

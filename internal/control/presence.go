@@ -81,7 +81,8 @@ func (b *beats) take() (map[waybill.InstanceID]beat, []store.Pulse) {
 func (s *Service) Hello(ctx context.Context, id waybill.InstanceID, session string, facts waybill.Facts) error {
 	before, err := s.store.Greet(ctx, id, session, facts)
 	if errors.Is(err, store.ErrNotFound) {
-		return waybill.Errorf(waybill.NotRegistered, "instance %s is not part of the fleet", id)
+		// It enrolled after the backup that this server was restored from: its token is still good.
+		return waybill.Errorf(waybill.NotRegistered, "instance %s is not part of the fleet; enrol this machine again with: waybill-agent enroll --force", id)
 	}
 	if err != nil {
 		return fmt.Errorf("hello: %w", err)
