@@ -38,6 +38,14 @@ func CopySQLite(ctx context.Context, from, to string, progress func(done, all in
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("copy database: %w", err)
 	}
+	if err := copySQLite(ctx, from, to, progress); err != nil {
+		return err
+	}
+	return CheckSQLite(ctx, to)
+}
+
+// copySQLite copies the database in the file from into the empty file to.
+func copySQLite(ctx context.Context, from, to string, progress func(done, all int)) (err error) {
 	db, err := openSQLite(from, map[string]string{"query_only": "1"}, 1)
 	if err != nil {
 		return err
@@ -63,7 +71,7 @@ func CopySQLite(ctx context.Context, from, to string, progress func(done, all in
 	if err := conn.Raw(func(driver any) error { return copyPages(ctx, driver, to, progress) }); err != nil {
 		return fmt.Errorf("copy database: %w", err)
 	}
-	return CheckSQLite(ctx, to)
+	return nil
 }
 
 func copyPages(ctx context.Context, driver any, to string, progress func(done, all int)) (err error) {

@@ -173,7 +173,11 @@ const (
 	maxLog    = 64 << 20 // bytes
 )
 
-// tidy waits for the readers of the moment if the log is too long; they are quick.
+// tidyPatience is how long those who write wait for readers meanwhile. A backup reads for longer than anybody can wait for;
+// the log grows until it ends.
+const tidyPatience = 100 * time.Millisecond
+
+// tidy waits for the readers of the moment if the log is too long; as a rule they are quick.
 func (w *writer) tidy() {
 	if w.groups++; w.groups%tidyEvery != 0 {
 		return
@@ -183,8 +187,13 @@ func (w *writer) tidy() {
 		return // no log: the database is not of the kind that has one
 	}
 	t := &tx{statements: w.stmts}
-	if _, err := t.exec(context.Background(), "PRAGMA wal_checkpoint(RESTART)"); err != nil {
-		w.log.Warn("bring the write-ahead log to its beginning", "bytes", info.Size(), "err", err)
+	for _, pragma := range []string{
+		fmt.Sprintf("PRAGMA busy_timeout(%d)", tidyPatience.Milliseconds()), "PRAGMA wal_checkpoint(RESTART)",
+		fmt.Sprintf("PRAGMA busy_timeout(%d)", lockPatience.Milliseconds()),
+	} {
+		if _, err := t.exec(context.Background(), pragma); err != nil {
+			w.log.Warn("bring the write-ahead log to its beginning", "bytes", info.Size(), "err", err)
+		}
 	}
 }
 
