@@ -65,6 +65,7 @@ var layerOf = map[string]layer{
 	"bench":              assembly,
 	"cmd":                assembly,
 	"compat":             assembly,
+	"internal/pgtest":    assembly,
 	"internal/script":    assembly,
 	"internal/server":    assembly,
 	"internal/sim":       assembly,

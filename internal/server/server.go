@@ -227,9 +227,19 @@ func (s *Server) openStore(ctx context.Context) (*identity.Sealer, error) {
 	}
 	path := cmp.Or(s.cfg.SealKey, filepath.Join(s.cfg.DataDir, "seal.key"))
 	made := !exists(path)
-	if file, ok := s.sqliteFile(); ok && exists(file) && made {
-		return nil, fmt.Errorf("the key file %s of the database %s is missing: restore it from a backup, for what is sealed "+
-			"with it cannot be read without it; to begin anew, move the database away", path, file)
+	if made {
+		used, err := store.Used(ctx, s.cfg.Database)
+		if err != nil {
+			return nil, fmt.Errorf("open store: %w", err)
+		}
+		if file, ok := s.sqliteFile(); used && ok {
+			return nil, fmt.Errorf("the key file %s of the database %s is missing: restore it from a backup, for what is sealed "+
+				"with it cannot be read without it; to begin anew, move the database away", path, file)
+		}
+		if used {
+			return nil, fmt.Errorf("the key file of this database is missing: copy seal.key of another server of the database, "+
+				"or of a backup, to %s", path)
+		}
 	}
 	sealer, err := identity.OpenSealer(path)
 	if err != nil {
@@ -240,14 +250,19 @@ func (s *Server) openStore(ctx context.Context) (*identity.Sealer, error) {
 	}, s.log); err != nil {
 		return nil, err
 	}
-	if !made {
+	sealed, err := s.store.Secret(ctx, operatorSecret)
+	if errors.Is(err, store.ErrNotFound) {
 		return sealer, nil
 	}
-	switch _, err := s.store.Secret(ctx, operatorSecret); {
-	case err == nil: // the next start must not take the new one for the right one
-		return nil, errors.Join(fmt.Errorf("the key file of this database is missing: copy seal.key of another server of the database, "+
-			"or of a backup, to %s", path), os.Remove(path))
-	case !errors.Is(err, store.ErrNotFound):
+	if err != nil {
+		return nil, err
+	}
+	if _, err := sealer.Open(sealed, []byte(operatorSecret)); err != nil {
+		err = fmt.Errorf("is the key file that of this database? %s cannot open what is sealed in it; copy seal.key of another "+
+			"server of the database, or of a backup", path)
+		if made { // and another server was faster: the next start must not take it for the right one
+			err = errors.Join(err, os.Remove(path))
+		}
 		return nil, err
 	}
 	return sealer, nil

@@ -4,11 +4,7 @@ package store
 
 import (
 	"context"
-	"crypto/sha256"
 	"database/sql"
-	"errors"
-	"maps"
-	"sync"
 	"time"
 
 	"github.com/openwaybill/waybill"
@@ -49,9 +45,9 @@ func (s *Store) AddAccount(ctx context.Context, a waybill.Account, k Key) error 
 
 // AddFirst stores the first account and its key in one transaction; ErrExists if there is an account.
 func (s *Store) AddFirst(ctx context.Context, a waybill.Account, k Key) error {
-	return s.write(ctx, func(t *tx) error {
+	return s.writeAlone(ctx, "first account", func(t *tx) error {
 		if err := mustAdd(t.exec(ctx, `INSERT INTO accounts (id, name, disabled, created)
-			SELECT ?, ?, 0, ? WHERE NOT EXISTS (SELECT 1 FROM accounts)`, a.ID, a.Name, millis(a.Created))); err != nil {
+			SELECT ?, ?, FALSE, ? WHERE NOT EXISTS (SELECT 1 FROM accounts)`, a.ID, a.Name, millis(a.Created))); err != nil {
 			return err
 		}
 		if err := s.writes.chain.begin(ctx, t, a.ID); err != nil {
@@ -120,7 +116,7 @@ const keyColumns = `SELECT k.id, k.account, k.user_name, k.secret, k.active, k.c
 // AddKey stores a new key of an account or one of its users, unless that has limit keys already (ErrLimit) or is not
 // there (ErrNotFound).
 func (s *Store) AddKey(ctx context.Context, k Key, limit int) error {
-	return s.write(ctx, func(t *tx) error {
+	return s.writeAlone(ctx, accountWide(k.Account), func(t *tx) error {
 		if k.User != "" {
 			if err := t.mustUser(ctx, k.Account, k.User); err != nil {
 				return err
@@ -179,64 +175,4 @@ func scanKey(r *sql.Rows) (k Key, err error) {
 	err = r.Scan(&k.ID, &k.Account, &k.User, &k.Sealed, &k.Active, &created, &used, &k.AccountDisabled)
 	k.Created, k.LastUsed = instant(created), instant(used)
 	return k, err
-}
-
-// nonceSet holds the nonces that are used and not yet in the database.
-type nonceSet struct {
-	mu sync.Mutex
-	m  map[[sha256.Size]byte]time.Time // until when it counts
-}
-
-// len returns how many there are.
-func (n *nonceSet) len() int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return len(n.m)
-}
-
-// forget drops what has expired: the nonces that could not be stored while the disk was full, for one.
-func (n *nonceSet) forget(now time.Time) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	maps.DeleteFunc(n.m, func(_ [sha256.Size]byte, until time.Time) bool { return until.Before(now) })
-}
-
-// UseNonce reports whether owner uses nonce for the first time, and remembers it until the given time. It does not wait
-// for the disk: the nonce is committed before or with the next write made through the store, so whatever a request
-// writes never outlives the memory of its nonce.
-func (s *Store) UseNonce(ctx context.Context, owner, nonce string, until time.Time) (fresh bool, err error) {
-	digest := sha256.Sum256([]byte(owner + "\x00" + nonce))
-	s.nonces.mu.Lock()
-	_, used := s.nonces.m[digest]
-	if !used {
-		if s.nonces.m == nil {
-			s.nonces.m = map[[sha256.Size]byte]time.Time{}
-		}
-		s.nonces.m[digest] = until
-	}
-	s.nonces.mu.Unlock()
-	if used {
-		return false, nil
-	}
-	release := func() {
-		s.nonces.mu.Lock()
-		delete(s.nonces.m, digest)
-		s.nonces.mu.Unlock()
-	}
-	_, err = one(ctx, s.brief, scanOne[int64], `SELECT expires FROM nonces WHERE digest = ?`, digest[:])
-	if !errors.Is(err, ErrNotFound) {
-		release()
-		return false, err
-	}
-	s.writes.later(func(t *tx) error {
-		_, err := t.exec(context.Background(), `INSERT INTO nonces (digest, expires) VALUES (?, ?) ON CONFLICT DO NOTHING`, digest[:], millis(until))
-		return err
-	}, func(err error) {
-		if err != nil {
-			s.log.Error("store nonce", "err", err) // and keep it in memory: better to refuse a replay
-			return
-		}
-		release()
-	})
-	return true, nil
 }

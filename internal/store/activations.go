@@ -32,7 +32,7 @@ func scanActivation(r *sql.Rows) (a activationRow, err error) {
 // AddActivation stores a new activation with the hash of its code; ErrLimit if the account has limit activations in that
 // region.
 func (s *Store) AddActivation(ctx context.Context, a waybill.Activation, hash []byte, limit int) error {
-	return s.write(ctx, func(t *tx) error {
+	return s.writeAlone(ctx, accountWide(a.Account), func(t *tx) error {
 		n, err := t.exec(ctx, `INSERT INTO activations (id, account, region, code_hash, instance_name, instance_count, ttl, description,
 				address_range, resource_group, created)
 			SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE (SELECT COUNT(*) FROM activations WHERE account = ? AND region = ?) < ?`,
@@ -101,7 +101,7 @@ func (s *Store) Activations(ctx context.Context, account waybill.AccountID, f wa
 // DisableActivation disables an activation; ErrNotFound if it is not there.
 func (s *Store) DisableActivation(ctx context.Context, account waybill.AccountID, region string, id waybill.ActivationID) error {
 	return s.write(ctx, func(t *tx) error {
-		return mustChange(t.exec(ctx, `UPDATE activations SET disabled = 1 WHERE id = ? AND account = ? AND region = ?`, id, account, region))
+		return mustChange(t.exec(ctx, `UPDATE activations SET disabled = TRUE WHERE id = ? AND account = ? AND region = ?`, id, account, region))
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,12 +33,16 @@ func (t *tx) record(act *waybill.Act, result string) {
 		Account: act.Account, RequestID: act.RequestID, ActorType: act.Kind, Actor: act.Name, AccessKey: act.AccessKey,
 		Action: act.Action, Region: clip(act.Region), Subject: clip(act.Subject), Result: result,
 	}
+	// As every database gives it back: the hash covers it.
+	for _, text := range []*string{&r.RequestID, &r.Actor, &r.AccessKey, &r.Action, &r.Region, &r.Subject, &r.Result} {
+		*text = clean(*text)
+	}
 	for _, arn := range act.Resources {
 		if result != waybill.AuditOK && len(r.Resources) == maxRefusedResource {
 			r.Resources = append(r.Resources, fmt.Sprintf("and %d more", len(act.Resources)-maxRefusedResource))
 			break
 		}
-		r.Resources = append(r.Resources, clip(arn))
+		r.Resources = append(r.Resources, clean(clip(arn)))
 	}
 	if result != waybill.AuditOK && result != waybill.AuditRepeated {
 		r.Subject = "" // what was to be made is not there; the resources say what it was about
@@ -125,7 +130,7 @@ func (c *chainer) append(ctx context.Context, t *tx) error {
 		if err != nil {
 			return err
 		}
-		if _, err := t.exec(ctx, `INSERT INTO audit_records (account, seq, time, request_id, actor_type, actor, access_key, source_ip,
+		if err := t.put(ctx, `INSERT INTO audit_records (account, seq, time, request_id, actor_type, actor, access_key, source_ip,
 				action, region, resources, subject, result, previous, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			r.Account, r.Sequence, millis(r.Time), r.RequestID, r.ActorType, r.Actor, r.AccessKey, r.SourceIP, r.Action,
 			r.Region, string(resources), r.Subject, r.Result, hex.EncodeToString(r.Previous[:]), hex.EncodeToString(r.Hash[:])); err != nil {
@@ -144,14 +149,20 @@ func (c *chainer) append(ctx context.Context, t *tx) error {
 func (c *chainer) heads(ctx context.Context, t *tx) (map[waybill.AccountID]*head, error) {
 	heads := map[waybill.AccountID]*head{}
 	for _, r := range t.records {
-		if heads[r.Account] != nil {
-			continue
-		}
-		h, err := c.head(ctx, t, r.Account)
-		if err != nil {
+		heads[r.Account] = nil
+	}
+	is, named := c.dialect.named(texts(slices.Sorted(maps.Keys(heads))))
+	list, err := all(ctx, t, scanHead, headColumns+` WHERE account`+is+c.dialect.lockRows("account", "audit_heads"), named)
+	if err != nil {
+		return nil, err
+	}
+	for i := range list {
+		heads[list[i].account] = &list[i]
+	}
+	for account, h := range heads {
+		if heads[account], err = c.checked(ctx, t, account, h); err != nil {
 			return nil, err
 		}
-		heads[r.Account] = &h
 	}
 	return heads, nil
 }
@@ -175,42 +186,45 @@ func (c *chainer) beginAll(ctx context.Context, t *tx) error {
 	return nil
 }
 
-// head returns the head of an account. One that is missing, or not as it was left, is marked as broken, for good, and
-// the trail goes on: whoever can spoil it must not be able to stop the server.
-func (c *chainer) head(ctx context.Context, q querier, account waybill.AccountID) (head, error) {
-	h, err := one(ctx, q, scanHead, headColumns+` WHERE account = ?`, account)
+// head returns the head of an account, see checked, which no other server changes before the transaction ends.
+func (c *chainer) head(ctx context.Context, t *tx, account waybill.AccountID) (*head, error) {
+	h, err := one(ctx, t, scanHead, headColumns+` WHERE account = ?`+c.dialect.lock, account)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		last, err := one(ctx, q, scanOne[sql.NullInt64], `SELECT MAX(seq) FROM audit_records WHERE account = ?`, account)
-		if err != nil {
-			return h, err
-		}
-		h = head{account: account, first: 1, last: last.Int64, broken: last.Int64 + 1}
+		return c.checked(ctx, t, account, nil)
 	case err != nil:
-		return h, err
-	case !hmac.Equal(h.seal, c.sealed(&h)):
+		return nil, err
+	}
+	return c.checked(ctx, t, account, &h)
+}
+
+// checked returns the head h of an account; nil if there is none. One that is missing, or not as it was left, is marked as
+// broken, for good, and the trail goes on: whoever can spoil it must not be able to stop the server.
+func (c *chainer) checked(ctx context.Context, q querier, account waybill.AccountID, h *head) (*head, error) {
+	if h != nil && hmac.Equal(h.seal, c.sealed(h)) {
+		return h, nil
+	}
+	last, err := one(ctx, q, scanOne[sql.NullInt64], `SELECT MAX(seq) FROM audit_records WHERE account = ?`, account)
+	if err != nil {
+		return nil, err
+	}
+	if h == nil {
+		h = &head{account: account, first: 1, last: last.Int64, broken: last.Int64 + 1}
+	} else {
 		if h.broken == 0 {
 			h.broken = h.last + 1
 		}
-		// A record that is there already would stop every transaction.
-		last, err := one(ctx, q, scanOne[sql.NullInt64], `SELECT MAX(seq) FROM audit_records WHERE account = ?`, account)
-		if err != nil {
-			return h, err
-		}
-		h.last = max(h.last, last.Int64)
-	default:
-		return h, nil
+		h.last = max(h.last, last.Int64) // a record that is there already would stop every transaction
 	}
 	c.log.Error("the audit trail was tampered with: its head is not as it was left", "account", account, "record", h.broken)
 	return h, nil
 }
 
 func (c *chainer) put(ctx context.Context, t *tx, h *head) error {
-	_, err := t.exec(ctx, `INSERT INTO audit_heads (account, first, before, last, hash, broken, seal) VALUES (?, ?, ?, ?, ?, ?, ?)
+	return t.put(ctx, `INSERT INTO audit_heads (account, first, before, last, hash, broken, seal) VALUES (?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (account) DO UPDATE SET first = excluded.first, before = excluded.before, last = excluded.last,
 			hash = excluded.hash, broken = excluded.broken, seal = excluded.seal`,
 		h.account, h.first, h.before[:], h.last, h.hash[:], h.broken, c.sealed(h))
-	return err
 }
 
 func notNilTexts(list []string) []string {
@@ -397,7 +411,7 @@ func (s *Store) ExpireAudit(ctx context.Context, account waybill.AccountID, befo
 		if _, err := t.exec(ctx, `DELETE FROM audit_records WHERE account = ? AND seq <= ?`, account, last.seq); err != nil {
 			return err
 		}
-		return s.writes.chain.put(ctx, t, &h)
+		return s.writes.chain.put(ctx, t, h)
 	})
 	return removed, err
 }

@@ -57,7 +57,9 @@ func (f *fixture) sql(query string, args ...any) {
 }
 
 // TestAuditTamper changes a trail of ten records in every way that whoever can write to the database may think of.
-func TestAuditTamper(t *testing.T) {
+func TestAuditTamper(t *testing.T) { onEach(t, testAuditTamper) }
+
+func testAuditTamper(t *testing.T, open opener) {
 	t.Parallel()
 	swap := `UPDATE audit_records SET seq = CASE seq WHEN 4 THEN -5 ELSE -4 END WHERE account = 'a' AND seq IN (4, 5)`
 	for name, tc := range map[string]struct {
@@ -118,7 +120,9 @@ func TestAuditTamper(t *testing.T) {
 }
 
 // TestAuditHeadForged gives the trail another end, with a seal that somebody without the key could make.
-func TestAuditHeadForged(t *testing.T) {
+func TestAuditHeadForged(t *testing.T) { onEach(t, testAuditHeadForged) }
+
+func testAuditHeadForged(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	f.record(10)
@@ -145,7 +149,9 @@ func TestAuditHeadForged(t *testing.T) {
 
 // TestAuditGoesAlong writes changes for acts, of which some fail, from many goroutines at once: each change that is there
 // has its record, and none that is not.
-func TestAuditGoesAlong(t *testing.T) {
+func TestAuditGoesAlong(t *testing.T) { onEach(t, testAuditGoesAlong) }
+
+func testAuditGoesAlong(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	const n = 100
@@ -177,7 +183,9 @@ func TestAuditGoesAlong(t *testing.T) {
 	}
 }
 
-func TestAuditListing(t *testing.T) {
+func TestAuditListing(t *testing.T) { onEach(t, testAuditListing) }
+
+func testAuditListing(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	for i := range 5 {
@@ -223,7 +231,9 @@ func TestAuditListing(t *testing.T) {
 }
 
 // TestAuditRecordsAreBounded refuses a request that names a thousand things, each of a kilobyte.
-func TestAuditRecordsAreBounded(t *testing.T) {
+func TestAuditRecordsAreBounded(t *testing.T) { onEach(t, testAuditRecordsAreBounded) }
+
+func testAuditRecordsAreBounded(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	for _, result := range []string{"InstanceIds.ExceedLimit", waybill.AuditOK} {
@@ -252,7 +262,9 @@ func TestAuditRecordsAreBounded(t *testing.T) {
 	}
 }
 
-func TestAuditRetention(t *testing.T) {
+func TestAuditRetention(t *testing.T) { onEach(t, testAuditRetention) }
+
+func testAuditRetention(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	expire := func(want int) {
@@ -286,7 +298,9 @@ func TestAuditRetention(t *testing.T) {
 	}
 }
 
-func TestTokens(t *testing.T) {
+func TestTokens(t *testing.T) { onEach(t, testTokens) }
+
+func testTokens(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	add := func(id, token string, answer string) error {

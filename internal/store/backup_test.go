@@ -24,7 +24,7 @@ import (
 // with its audit record, in the order in which they were made, and nothing missing that was there before.
 func TestCopySQLite(t *testing.T) {
 	t.Parallel()
-	f := open(t)
+	f := openOnSQLite(t)
 	add := func(i int) error {
 		name := fmt.Sprintf("account-%06d", i)
 		act := &waybill.Act{Principal: waybill.Principal{Account: "a", Kind: waybill.OperatorActor}, Action: name}
@@ -125,7 +125,7 @@ func TestCopySQLite(t *testing.T) {
 
 func TestCopySQLiteFails(t *testing.T) {
 	t.Parallel()
-	f := open(t)
+	f := openOnSQLite(t)
 	to := filepath.Join(t.TempDir(), "copy.db")
 	gone := func() {
 		t.Helper()

@@ -42,11 +42,11 @@ func (s *Store) AddDelivery(ctx context.Context, d *NewDelivery) error {
 		sent = d.Sent
 	}
 	return s.write(ctx, func(t *tx) error {
-		if _, err := t.exec(ctx, `INSERT INTO contents (digest, data) VALUES (?, ?) ON CONFLICT DO NOTHING`, d.SHA256[:], notNil(d.Data)); err != nil {
+		if err := s.putContent(ctx, t, d.SHA256[:], notNil(d.Data)); err != nil {
 			return fmt.Errorf("store content: %w", err)
 		}
 		f, c := d.File, d.Counts
-		if _, err := t.exec(ctx, `INSERT INTO deliveries (id, account, region, name, target_dir, owner, grp, mode, overwrite,
+		if err := t.put(ctx, `INSERT INTO deliveries (id, account, region, name, target_dir, owner, grp, mode, overwrite,
 				content_type, digest, size, sent, description, resource_group, timeout, created, deadline,
 				targets, pending, running, success, failed, status)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -56,11 +56,26 @@ func (s *Store) AddDelivery(ctx context.Context, d *NewDelivery) error {
 			d.TargetCount, c.Pending, c.Running, c.Success, c.Failed, c.Aggregate()); err != nil {
 			return fmt.Errorf("store delivery: %w", err)
 		}
-		if _, err := t.exec(ctx, insert, args...); err != nil {
+		if err := t.put(ctx, insert, args...); err != nil {
 			return fmt.Errorf("store targets: %w", err)
 		}
 		return t.addTags(ctx, s.dialect, d.Account, waybill.DeliveryResource, string(d.ID), d.Tags)
 	})
+}
+
+// putContent stores content, unless it is there. Then it also keeps Expire on another server from removing it meanwhile.
+func (s *Store) putContent(ctx context.Context, t *tx, digest, data []byte) error {
+	const insert = `INSERT INTO contents (digest, data) VALUES (?, ?) ON CONFLICT DO NOTHING`
+	if !s.dialect.shared {
+		return t.put(ctx, insert, digest, data)
+	}
+	return t.putChecked(ctx, func(found int64) error {
+		if found == 0 {
+			return errAgain // another server has just removed it
+		}
+		return nil
+	}, `WITH added AS (`+insert+` RETURNING digest), there AS (SELECT digest FROM contents WHERE digest = ?`+s.dialect.keep+`)
+		SELECT digest FROM added UNION ALL SELECT digest FROM there`, digest, data, digest)
 }
 
 const insertTargets = `INSERT INTO targets (delivery, created, updated, deadline, instance, ordinal, status, cause, detail, finished)`

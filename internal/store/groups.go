@@ -21,7 +21,7 @@ func scanResourceGroup(r *sql.Rows) (g waybill.ResourceGroup, err error) {
 
 // AddResourceGroup stores a new resource group; ErrExists if its name is taken, ErrLimit if the account has limit.
 func (s *Store) AddResourceGroup(ctx context.Context, account waybill.AccountID, g waybill.ResourceGroup, limit int) error {
-	return s.write(ctx, func(t *tx) error {
+	return s.writeAlone(ctx, accountWide(account), func(t *tx) error {
 		n, err := one(ctx, t, scanOne[int], `SELECT COUNT(*) FROM resource_groups WHERE account = ?`, account)
 		if err != nil {
 			return err
@@ -82,7 +82,7 @@ func (s *Store) RenameResourceGroup(ctx context.Context, account waybill.Account
 // DeleteResourceGroup removes a resource group that no instance and no activation belongs to: ErrLimit if some does,
 // ErrNotFound if the group is not there. Deliveries keep its ID.
 func (s *Store) DeleteResourceGroup(ctx context.Context, account waybill.AccountID, id string) error {
-	return s.write(ctx, func(t *tx) error {
+	return s.writeAlone(ctx, accountWide(account), func(t *tx) error {
 		n, err := one(ctx, t, scanOne[int], `SELECT
 			(SELECT COUNT(*) FROM instances WHERE account = ? AND resource_group = ? AND resource_group <> '' AND state <> ?) +
 			(SELECT COUNT(*) FROM activations WHERE account = ? AND resource_group = ? AND resource_group <> '')`,
@@ -108,7 +108,7 @@ var tables = map[waybill.ResourceKind]struct{ table, there string }{
 // the caller has seen, and it may be deleted in the same moment: then ErrLimit.
 func (s *Store) JoinResourceGroup(ctx context.Context, account waybill.AccountID, region string, kind waybill.ResourceKind, id, group string) error {
 	at := tables[kind]
-	return s.write(ctx, func(t *tx) error {
+	return s.writeAlone(ctx, accountWide(account), func(t *tx) error {
 		n, err := one(ctx, t, scanOne[int], `SELECT COUNT(*) FROM resource_groups WHERE account = ? AND id = ?`, account, group)
 		if err != nil {
 			return err

@@ -42,7 +42,7 @@ func scanInstance(r *sql.Rows) (i waybill.Instance, err error) {
 func (s *Store) Enrol(
 	ctx context.Context, i waybill.Instance, limit int, name func(before int) string,
 ) (enrolled waybill.Instance, err error) {
-	err = s.write(ctx, func(t *tx) error {
+	err = s.writeAlone(ctx, accountWide(i.Account), func(t *tx) error {
 		had, err := one(ctx, t, scanInstance, instanceColumns+` FROM instances i WHERE i.public_key = ?`, i.PublicKey)
 		if err == nil {
 			enrolled = had
@@ -107,7 +107,7 @@ func (s *Store) InstanceByKey(ctx context.Context, publicKey string) (waybill.In
 // whether something can be sent to them: name, state, resource group, presence, last seen, agent, its version and capability.
 func (s *Store) Recipients(ctx context.Context, account waybill.AccountID, region string, ids []waybill.InstanceID) (map[waybill.InstanceID]waybill.Instance, error) {
 	is, named := s.dialect.named(texts(ids))
-	list, err := all(ctx, s.brief, scanRecipient, recipientsNamed(is), named, account, region)
+	list, err := all(ctx, s.brief, scanRecipient, s.dialect.recipientsNamed(is), named, account, region)
 	m := make(map[waybill.InstanceID]waybill.Instance, len(list))
 	for _, i := range list {
 		m[i.ID] = i
@@ -117,9 +117,9 @@ func (s *Store) Recipients(ctx context.Context, account waybill.AccountID, regio
 
 // recipientsNamed searches for those whose ID is as dialect.named says. The + keeps the search on the primary key: the index
 // by account would go through its whole fleet.
-func recipientsNamed(is string) string {
+func (d dialect) recipientsNamed(is string) string {
 	return `SELECT i.id, i.name, i.state, i.resource_group, i.presence, i.last_seen, i.agent_kind, i.agent_version, i.capability
-		FROM instances i WHERE i.id` + is + ` AND +i.account = ? AND +i.region = ?`
+		FROM instances i WHERE i.id` + is + ` AND ` + d.unindexed + `i.account = ? AND ` + d.unindexed + `i.region = ?`
 }
 
 func scanRecipient(r *sql.Rows) (i waybill.Instance, err error) {
@@ -231,7 +231,7 @@ func (s *Store) SetAgentToken(ctx context.Context, account waybill.AccountID, re
 // LeaveFleet moves an instance to state to, Deregistered or Quarantine, unless it is deregistered already (ErrNotFound).
 func (s *Store) LeaveFleet(ctx context.Context, id waybill.InstanceID, to waybill.InstanceState) error {
 	return s.write(ctx, func(t *tx) error {
-		was, err := one(ctx, t, scanInstance, instanceColumns+` FROM instances i WHERE i.id = ?`, id)
+		was, err := one(ctx, t, scanInstance, instanceColumns+` FROM instances i WHERE i.id = ?`+s.dialect.lock, id)
 		if err != nil {
 			return err
 		}
@@ -273,7 +273,7 @@ func (s *Store) Greet(ctx context.Context, id waybill.InstanceID, session string
 			err = r.Scan(&v.Session, &v.Presence, &at)
 			v.At = instant(at)
 			return v, err
-		}, `SELECT session, presence, last_seen FROM instances WHERE id = ? AND state = ?`, id, waybill.Registered)
+		}, `SELECT session, presence, last_seen FROM instances WHERE id = ? AND state = ?`+s.dialect.lock, id, waybill.Registered)
 		if err != nil {
 			return err
 		}

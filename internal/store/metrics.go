@@ -4,7 +4,6 @@ package store
 
 import (
 	"os"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -81,8 +80,8 @@ func (s *Store) Collect(ch chan<- prometheus.Metric) {
 	}
 	ch <- prometheus.MustNewConstMetric(descWaiting, prometheus.GaugeValue, float64(s.writes.group.Len()))
 	ch <- prometheus.MustNewConstMetric(descNonces, prometheus.GaugeValue, float64(s.nonces.len()))
-	for file, path := range map[string]string{"log": s.writes.logFile, "database": strings.TrimSuffix(s.writes.logFile, "-wal")} {
-		if info, err := os.Stat(path); err == nil { // none: the database is not of the kind that has them
+	for file, path := range s.files {
+		if info, err := os.Stat(path); err == nil {
 			ch <- prometheus.MustNewConstMetric(descSize, prometheus.GaugeValue, float64(info.Size()), file)
 		}
 	}

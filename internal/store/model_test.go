@@ -106,7 +106,9 @@ func overall(statuses []string) string {
 
 // TestStoredModel sends random events to the targets of deliveries, in batches as they gather, late, more than once and
 // mixed up, and compares what is stored after each batch with what is to be stored.
-func TestStoredModel(t *testing.T) {
+func TestStoredModel(t *testing.T) { onEach(t, testStoredModel) }
+
+func testStoredModel(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	cases := 0

@@ -7,6 +7,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/openwaybill/waybill"
@@ -60,15 +62,29 @@ func (s *Store) Expire(ctx context.Context, scope Scope, before time.Time, keep,
 				return fmt.Errorf("remove deliveries: %w", err)
 			}
 		}
-		for _, v := range old {
-			if _, err := t.exec(ctx, `DELETE FROM contents WHERE digest = ? AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.digest = ?)`,
-				v.digest, v.digest); err != nil {
+		return s.dropContents(ctx, t, old)
+	})
+	return removed, err
+}
+
+// dropContents removes the contents of deliveries that are gone, unless another delivery has them.
+func (s *Store) dropContents(ctx context.Context, t *tx, gone []expired) error {
+	digests := map[string]bool{}
+	for _, v := range gone {
+		digests[string(v.digest)] = true
+	}
+	for _, digest := range slices.Sorted(maps.Keys(digests)) {
+		if s.dialect.lock != "" { // what another server adds to it meanwhile, the next statement sees
+			if err := t.put(ctx, `SELECT 1 FROM contents WHERE digest = ?`+s.dialect.lock, []byte(digest)); err != nil {
 				return fmt.Errorf("remove content: %w", err)
 			}
 		}
-		return nil
-	})
-	return removed, err
+		if err := t.put(ctx, `DELETE FROM contents WHERE digest = ? AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.digest = ?)`,
+			[]byte(digest), []byte(digest)); err != nil {
+			return fmt.Errorf("remove content: %w", err)
+		}
+	}
+	return nil
 }
 
 // ForgetNonces removes up to limit nonces that have expired, and returns how many.

@@ -1,35 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package store keeps everything that must survive: accounts, keys, users, policies, activations, instances, deliveries,
-// their targets and content, and the audit trail. It is one SQL type; what differs between databases is in dialect. All SQL of Waybill is here, and no rule
-// is: which change of status is allowed, and which limits hold, the root package and internal/control decide.
+// their targets and content, and the audit trail. It is one SQL type; what differs between databases is in dialect. All
+// SQL of Waybill is here, and no rule is: which change of status is allowed, and which limits hold, the root package and
+// internal/control decide.
 //
 // Writes are grouped: callers that wait at the same time share one transaction and one sync (see write.go). Reads run
-// beside them on connections of their own and see only what is committed.
+// beside them on connections of their own and see only what is committed. On PostgreSQL other servers write at the same
+// time: what a transaction has read and builds upon, it has locked.
 package store
 
 import (
 	"context"
 	"database/sql"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/pressly/goose/v3"
-	"modernc.org/sqlite" // also registers the driver
-
 	"github.com/openwaybill/waybill"
 )
-
-//go:embed migrations
-var migrations embed.FS
 
 // What callers branch on. They stand for themselves, without more words.
 var (
@@ -42,7 +35,8 @@ var (
 
 // Config says which database to use.
 type Config struct {
-	URL string           // sqlite:PATH; PATH's directory must exist
+	// URL is sqlite:PATH, whose directory must exist, or postgres://USER@HOST:PORT/NAME with the parameters of libpq.
+	URL string
 	Now func() time.Time // nil: time.Now
 	// AuditKey seals the heads of the audit trail, so that whoever can write to the database but does not have the key
 	// cannot rewrite the trail unnoticed. It must be the same on every server of a database.
@@ -62,7 +56,8 @@ type Store struct {
 	reads   *statements
 	brief   brief // the same, for what takes less time than to watch over its context costs
 	writes  *writer
-	nonces  *nonceSet
+	nonces  nonces
+	files   map[string]string // of a SQLite database, by what they are
 	log     *slog.Logger
 
 	act    *waybill.Act // what this view of the store writes is written for; nil: nobody's request
@@ -80,10 +75,21 @@ func (s *Store) For(act *waybill.Act, answer []byte) *Store {
 
 // write runs fn in a transaction, see writer.do.
 func (s *Store) write(ctx context.Context, fn func(*tx) error) error {
+	return s.writeAlone(ctx, "", fn)
+}
+
+// accountWide is what a write is to be alone with that counts what an account has, or relies on something of it that
+// another might remove: servers do such writes one after the other.
+func accountWide(account waybill.AccountID) string { return "account " + string(account) }
+
+// writeAlone is write, while no other server writes what is to be alone with the same thing.
+func (s *Store) writeAlone(ctx context.Context, with string, fn func(*tx) error) error {
+	op := &write{ctx: ctx, fn: fn, alone: with}
 	if s.act == nil || s.act.Recorded {
-		return s.writes.do(ctx, fn)
+		return s.writes.run(op)
 	}
-	err := s.writes.doInTime(ctx, func(t *tx) error {
+	op.came = time.Now()
+	op.fn = func(t *tx) error {
 		if err := s.useToken(ctx, t); err != nil {
 			return err
 		}
@@ -92,163 +98,102 @@ func (s *Store) write(ctx context.Context, fn func(*tx) error) error {
 		}
 		t.record(s.act, waybill.AuditOK)
 		return nil
-	})
+	}
+	err := s.writes.run(op)
 	s.act.Recorded = err == nil
 	return err
 }
 
-// dialect is what differs between the databases we run on.
-type dialect struct {
-	driver string
-	goose  goose.Dialect
-	folder string // of its migrations
-	rows   string // a FROM item with one parameter: the elements of a JSON array, as a column named value
-}
-
-var sqliteDialect = dialect{driver: "sqlite", goose: goose.DialectSQLite3, folder: "migrations/sqlite", rows: "json_each(?)"}
-
-// Open opens the database, creates it if it is not there, and brings its schema up to date.
+// Open opens the database, creates it if it is not there and of the kind that can be, and brings its schema up to date.
 func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
-	path, ok := strings.CutPrefix(cfg.URL, "sqlite:")
-	if !ok {
-		scheme, _, _ := strings.Cut(cfg.URL, ":") // never the rest: it may hold a password
-		return nil, fmt.Errorf("open store: unsupported database %q; use sqlite:PATH", scheme)
-	}
 	if len(cfg.AuditKey) < minAuditKey {
 		return nil, fmt.Errorf("open store: the audit key has %d bytes, %d at least are needed", len(cfg.AuditKey), minAuditKey)
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if err := createPrivate(path); err != nil {
+	s := &Store{now: cfg.Now, log: log}
+	var err error
+	switch scheme, rest, _ := strings.Cut(cfg.URL, ":"); scheme {
+	case "sqlite":
+		err = s.openSQLite(ctx, rest, cfg)
+	case "postgres", "postgresql":
+		err = s.openPostgres(ctx, cfg)
+	default:
+		err = unsupported(scheme)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{now: cfg.Now, dialect: sqliteDialect, nonces: &nonceSet{}, log: log}
-	// One connection writes; synchronous=FULL makes a commit durable before it is answered.
-	w, err := openSQLite(path, map[string]string{"synchronous": "FULL"}, 1)
-	if err != nil {
-		return nil, err
-	}
-	chain := &chainer{dialect: s.dialect, key: cfg.AuditKey, now: s.now, log: log}
-	if err := s.migrate(ctx, w, chain, cfg.KeepSchema); err != nil {
-		return nil, errors.Join(err, w.Close())
-	}
-	r, err := openSQLite(path, map[string]string{"query_only": "1"}, 4)
-	if err != nil {
-		return nil, errors.Join(err, w.Close())
-	}
-	conn, err := w.Conn(ctx)
-	if err != nil {
-		return nil, errors.Join(err, w.Close(), r.Close())
-	}
-	s.reads = newStatements(r, r)
-	s.brief = brief{s.reads}
-	s.writes = newWriter(newStatements(w, conn), path+"-wal", chain, log)
 	return s, nil
 }
 
-func openSQLite(path string, pragmas map[string]string, conns int) (*sql.DB, error) {
-	q := url.Values{}
-	for _, p := range []string{
-		"journal_mode(WAL)", fmt.Sprintf("busy_timeout(%d)", lockPatience.Milliseconds()), "foreign_keys(1)", "temp_store(MEMORY)",
-		"journal_size_limit(67108864)",
-	} {
-		q.Add("_pragma", p)
+// Used reports whether there is a database at url, see Config.URL, that a server has used. It creates and changes nothing.
+func Used(ctx context.Context, url string) (bool, error) {
+	scheme, path, _ := strings.Cut(url, ":")
+	switch scheme {
+	case "sqlite":
+		_, err := os.Stat(path)
+		return err == nil, nil
+	case "postgres", "postgresql":
+		return postgresUsed(ctx, url)
 	}
-	for k, v := range pragmas {
-		q.Add("_pragma", k+"("+v+")")
-	}
-	db, err := sql.Open(sqliteDialect.driver, "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
-	if err != nil {
-		return nil, fmt.Errorf("open store %s: %w", path, err)
-	}
-	db.SetMaxOpenConns(conns)
-	db.SetMaxIdleConns(conns)
-	if err := db.Ping(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open store %s: %w", path, err), db.Close())
-	}
-	return db, nil
+	return false, unsupported(scheme)
 }
 
-// createPrivate makes an empty database that only its owner can read, unless there is one: it will hold file content.
-// SQLite gives its other files the same mode.
-func createPrivate(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	return f.Close()
-}
-
-// headsMigration gives the accounts of a database that has no audit trail yet the heads of theirs. It is not SQL because
-// the database does not have the key that seals them.
-const headsMigration = 4
-
-func (s *Store) migrate(ctx context.Context, db *sql.DB, chain *chainer, keep bool) error {
-	dir, err := fs.Sub(migrations, s.dialect.folder)
-	if err != nil {
-		return fmt.Errorf("migrate store: %w", err)
-	}
-	heads := goose.NewGoMigration(headsMigration, &goose.GoFunc{RunTx: func(ctx context.Context, sqlTx *sql.Tx) error {
-		return chain.beginAll(ctx, &tx{statements: newStatements(nil, sqlTx)})
-	}}, nil)
-	p, err := goose.NewProvider(s.dialect.goose, db, dir, goose.WithDisableGlobalRegistry(true), goose.WithGoMigrations(heads))
-	if err != nil {
-		return fmt.Errorf("migrate store: %w", err)
-	}
-	have, err := p.GetDBVersion(ctx)
-	if err != nil {
-		return fmt.Errorf("migrate store: %w", err)
-	}
-	sources := p.ListSources()
-	newest := sources[len(sources)-1].Version
-	if have > newest {
-		return fmt.Errorf("migrate store: the database has version %d, this program knows %d; run a newer waybill", have, newest)
-	}
-	if keep && have < newest {
-		return fmt.Errorf("migrate store: the database has version %d, this program needs %d; start waybill server of this version first", have, newest)
-	}
-	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("migrate store: %w", err)
-	}
-	return nil
+// unsupported never shows more of a URL than its scheme: there may be a password.
+func unsupported(scheme string) error {
+	return fmt.Errorf("unsupported database %q; use sqlite:PATH or postgres://USER@HOST/NAME", scheme)
 }
 
 // Close ends all connections. Calls under way fail.
 func (s *Store) Close() error {
-	return errors.Join(s.writes.close(), s.reads.close())
+	return errors.Join(s.nonces.close(), s.writes.close(), s.reads.close())
 }
 
 // Ping reports whether the database answers.
 func (s *Store) Ping(ctx context.Context) error { return s.reads.db.PingContext(ctx) }
 
-// statements prepares each query text once, on a pool or on one connection of it.
+// statements runs queries on a pool or on one connection of it. It prepares each text once, or leaves that to a driver
+// that does so itself.
 type statements struct {
-	db *sql.DB
-	on preparer
-	mu sync.Mutex
-	m  map[string]*sql.Stmt
+	dialect dialect
+	db      *sql.DB
+	on      runner
+	mu      sync.Mutex
+	m       map[string]statement
 }
 
-// preparer is *sql.DB, *sql.Conn or *sql.Tx.
-type preparer interface {
+// runner is *sql.DB, *sql.Conn or *sql.Tx.
+type runner interface {
 	PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
-func newStatements(db *sql.DB, on preparer) *statements {
-	return &statements{db: db, on: on, m: map[string]*sql.Stmt{}}
+// statement is a query as the database wants it, and prepared where the driver does not do that.
+type statement struct {
+	text     string
+	prepared *sql.Stmt
+}
+
+func newStatements(d dialect, db *sql.DB, on runner) *statements {
+	return &statements{dialect: d, db: db, on: on, m: map[string]statement{}}
 }
 
 // prepare returns the statement for query. Query texts are constants or one of few combinations, so the map is bounded.
-func (s *statements) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
+func (s *statements) prepare(ctx context.Context, query string) (statement, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if st, ok := s.m[query]; ok {
 		return st, nil
 	}
-	st, err := s.on.PrepareContext(ctx, query)
-	if err != nil {
-		return nil, fmt.Errorf("prepare: %w", err)
+	st := statement{text: s.dialect.text(query)}
+	if !s.dialect.shared {
+		var err error
+		if st.prepared, err = s.on.PrepareContext(ctx, st.text); err != nil {
+			return st, fmt.Errorf("prepare: %w", err)
+		}
 	}
 	s.m[query] = st
 	return st, nil
@@ -259,18 +204,46 @@ func (s *statements) query(ctx context.Context, query string, args ...any) (*sql
 	if err != nil {
 		return nil, err
 	}
-	return st.QueryContext(ctx, args...)
+	if st.prepared != nil {
+		return st.prepared.QueryContext(ctx, args...)
+	}
+	return s.on.QueryContext(ctx, st.text, s.dialect.values(args)...)
+}
+
+func (s *statements) exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	st, err := s.prepare(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	if st.prepared != nil {
+		return st.prepared.ExecContext(ctx, args...)
+	}
+	return s.on.ExecContext(ctx, st.text, s.dialect.values(args)...)
+}
+
+// again reports whether a query that has failed is to be tried once more: none of those that may have changed something.
+func (s *statements) again(ctx context.Context, err error, since time.Time) bool {
+	return s.dialect.shared && lost(err) && waitToRetry(ctx, since, readPatience)
+}
+
+func (s *statements) context(ctx context.Context) (context.Context, context.CancelFunc) {
+	return ctx, func() {}
 }
 
 // brief runs queries that end at once, such as those by a key, to their end whatever becomes of the caller's context: for
-// every query that could be interrupted, two goroutines wait.
+// every query that could be interrupted, two goroutines wait; and over a network, a connection is lost. There it is also
+// the network that may never answer.
 type brief struct{ *statements }
 
-func (b brief) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
+func (b brief) context(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Err() != nil {
+		return ctx, func() {}
 	}
-	return b.statements.query(context.WithoutCancel(ctx), query, args...)
+	ctx = context.WithoutCancel(ctx)
+	if !b.dialect.shared {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, readPatience)
 }
 
 func (s *statements) close() error {
@@ -282,11 +255,25 @@ func (s *statements) close() error {
 
 // querier is the read pool or a transaction.
 type querier interface {
+	context(context.Context) (context.Context, context.CancelFunc) // in which query is to run until its rows are read
 	query(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	again(ctx context.Context, err error, since time.Time) bool
 }
 
-// all runs query and scans every row.
-func all[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), query string, args ...any) (_ []T, err error) {
+// all runs query and scans every row. It tries again where a connection was lost and that can do no harm.
+func all[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), query string, args ...any) ([]T, error) {
+	since := time.Now()
+	for {
+		list, err := scanAll(ctx, q, scan, query, args...)
+		if err == nil || !q.again(ctx, err, since) {
+			return list, err
+		}
+	}
+}
+
+func scanAll[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), query string, args ...any) (_ []T, err error) {
+	ctx, cancel := q.context(ctx)
+	defer cancel()
 	rows, err := q.query(ctx, query, args...)
 	if err != nil {
 		return nil, classify(err)
@@ -318,20 +305,18 @@ func one[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error),
 
 func scanOne[T any](rows *sql.Rows) (v T, err error) { return v, rows.Scan(&v) }
 
-// SQLite result codes that pass: busy, locked, full, I/O (https://sqlite.org/rescode.html).
-const (
-	sqliteBusy, sqliteLocked, sqliteIOErr, sqliteFull = 5, 6, 10, 13
-)
-
 // classify turns driver errors that may pass into waybill.Unavailable, by the driver's code.
 func classify(err error) error {
-	if e, ok := errors.AsType[*sqlite.Error](err); ok {
-		switch e.Code() & 0xff {
-		case sqliteBusy, sqliteLocked, sqliteIOErr, sqliteFull:
-			return &waybill.Error{Code: waybill.Unavailable, Message: "the database cannot be used right now", Err: err}
-		}
+	switch {
+	case err == nil, waybill.CodeOf(err) == waybill.Unavailable, !passes(err) && !lost(err),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
 	}
-	return err
+	return unavailable(err)
+}
+
+func unavailable(err error) error {
+	return &waybill.Error{Code: waybill.Unavailable, Message: "the database cannot be used right now", Err: err}
 }
 
 // millis and instant convert between times and the integers they are stored as.

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/pgtest"
 )
 
 const region = "cn-hangzhou"
@@ -29,7 +30,8 @@ var epoch = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 type fixture struct {
 	*Store
 	t    *testing.T
-	path string
+	url  string
+	path string // of a SQLite database
 	mu   sync.Mutex
 	at   time.Time
 }
@@ -42,9 +44,43 @@ func testKey(id string, account waybill.AccountID) Key {
 	return Key{AccessKey: waybill.AccessKey{ID: id, Account: account, Active: true, Created: epoch}, Sealed: []byte{1}}
 }
 
-func open(t *testing.T) *fixture {
+// opener makes a fixture on one of the databases.
+type opener func(*testing.T) *fixture
+
+// onEach runs a test on every kind of database.
+func onEach(t *testing.T, test func(*testing.T, opener)) {
+	t.Parallel()
+	t.Run("sqlite", func(t *testing.T) { test(t, openOnSQLite) })
+	if pgtest.Available(t) {
+		t.Run("postgres", func(t *testing.T) { test(t, openOnPostgres) })
+	}
+}
+
+func openOnSQLite(t *testing.T) *fixture {
 	t.Helper()
-	f := &fixture{t: t, path: filepath.Join(t.TempDir(), "waybill.db"), at: epoch}
+	path := filepath.Join(t.TempDir(), "waybill.db")
+	return openOn(t, &fixture{t: t, url: "sqlite:" + path, path: path, at: epoch})
+}
+
+func openOnPostgres(t *testing.T) *fixture {
+	t.Helper()
+	return openOn(t, &fixture{t: t, url: postgresDatabase(t), at: epoch})
+}
+
+// postgresDatabase returns the URL of a new database with our schema.
+func postgresDatabase(t testing.TB) string {
+	t.Helper()
+	return pgtest.Database(t, "waybill", func(url string) error {
+		s, err := Open(context.Background(), Config{URL: url, AuditKey: auditKey}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return err
+		}
+		return s.Close()
+	})
+}
+
+func openOn(t *testing.T, f *fixture) *fixture {
+	t.Helper()
 	f.reopen()
 	t.Cleanup(func() {
 		if err := f.Close(); err != nil {
@@ -59,7 +95,7 @@ func open(t *testing.T) *fixture {
 
 func (f *fixture) reopen() {
 	f.t.Helper()
-	s, err := Open(f.t.Context(), Config{URL: "sqlite:" + f.path, Now: f.clock, AuditKey: auditKey}, slog.New(slog.DiscardHandler))
+	s, err := Open(f.t.Context(), Config{URL: f.url, Now: f.clock, AuditKey: auditKey}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -136,7 +172,9 @@ func (f *fixture) apply(changes ...Change) []bool {
 	return applied
 }
 
-func TestDeliveryComesBackAsStored(t *testing.T) {
+func TestDeliveryComesBackAsStored(t *testing.T) { onEach(t, testDeliveryComesBackAsStored) }
+
+func testDeliveryComesBackAsStored(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	want := waybill.DeliveryResult{Content: "aGVs\nbG8=", Delivery: waybill.Delivery{
@@ -165,7 +203,9 @@ func TestDeliveryComesBackAsStored(t *testing.T) {
 	}
 }
 
-func TestDeliveriesFiltersAndPages(t *testing.T) {
+func TestDeliveriesFiltersAndPages(t *testing.T) { onEach(t, testDeliveriesFiltersAndPages) }
+
+func testDeliveriesFiltersAndPages(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	for i := 1; i <= 7; i++ {
@@ -214,7 +254,9 @@ func TestDeliveriesFiltersAndPages(t *testing.T) {
 	}
 }
 
-func TestApplyKeepsCountsInStep(t *testing.T) {
+func TestApplyKeepsCountsInStep(t *testing.T) { onEach(t, testApplyKeepsCountsInStep) }
+
+func testApplyKeepsCountsInStep(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	d1, d2 := f.delivery("f-1", 3), f.delivery("f-2", 1)
@@ -249,7 +291,9 @@ func TestApplyKeepsCountsInStep(t *testing.T) {
 }
 
 // TestApplyConcurrently ends every target of a delivery ten times over, from many goroutines: each ends once.
-func TestApplyConcurrently(t *testing.T) {
+func TestApplyConcurrently(t *testing.T) { onEach(t, testApplyConcurrently) }
+
+func testApplyConcurrently(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	d := f.delivery("f-1", 50)
@@ -284,6 +328,10 @@ func TestApplyConcurrently(t *testing.T) {
 }
 
 func TestAFailedWriteLeavesTheOthersOfItsGroup(t *testing.T) {
+	onEach(t, testAFailedWriteLeavesTheOthersOfItsGroup)
+}
+
+func testAFailedWriteLeavesTheOthersOfItsGroup(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	var wg sync.WaitGroup
@@ -312,7 +360,9 @@ func TestAFailedWriteLeavesTheOthersOfItsGroup(t *testing.T) {
 	}
 }
 
-func TestACancelledWriteDoesNothing(t *testing.T) {
+func TestACancelledWriteDoesNothing(t *testing.T) { onEach(t, testACancelledWriteDoesNothing) }
+
+func testACancelledWriteDoesNothing(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -326,6 +376,10 @@ func TestACancelledWriteDoesNothing(t *testing.T) {
 }
 
 func TestAPanickingWriteDoesNotStopOthers(t *testing.T) {
+	onEach(t, testAPanickingWriteDoesNotStopOthers)
+}
+
+func testAPanickingWriteDoesNotStopOthers(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	func() {
@@ -341,7 +395,9 @@ func TestAPanickingWriteDoesNotStopOthers(t *testing.T) {
 	}
 }
 
-func TestOpenAndOverdue(t *testing.T) {
+func TestOpenAndOverdue(t *testing.T) { onEach(t, testOpenAndOverdue) }
+
+func testOpenAndOverdue(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	f.enrol("m0")
@@ -349,12 +405,12 @@ func TestOpenAndOverdue(t *testing.T) {
 	d1 := f.delivery("f-1", 2)
 	f.advance(10 * time.Second)
 	d2 := f.delivery("f-2", 1)
-	open, err := f.OpenFor(t.Context(), "m0", "", 10)
-	if err != nil || len(open) != 2 || open[0].ID != d1 || string(open[1].Data) != "content of f-2" {
-		t.Errorf("open: %+v, %v", open, err)
+	list, err := f.OpenFor(t.Context(), "m0", "", 10)
+	if err != nil || len(list) != 2 || list[0].ID != d1 || string(list[1].Data) != "content of f-2" {
+		t.Errorf("open: %+v, %v", list, err)
 	}
-	if open, err = f.OpenFor(t.Context(), "m0", d1, 10); err != nil || len(open) != 1 || open[0].ID != d2 {
-		t.Errorf("open after %s: %+v, %v", d1, open, err)
+	if list, err = f.OpenFor(t.Context(), "m0", d1, 10); err != nil || len(list) != 1 || list[0].ID != d2 {
+		t.Errorf("open after %s: %+v, %v", d1, list, err)
 	}
 	if next, err := f.NextDeadline(t.Context()); err != nil || !next.Equal(epoch.Add(time.Minute)) {
 		t.Errorf("next deadline %v, %v", next, err)
@@ -391,7 +447,9 @@ func (f *fixture) enrol(id string) {
 	}
 }
 
-func TestEnrolTakesPlacesOnce(t *testing.T) {
+func TestEnrolTakesPlacesOnce(t *testing.T) { onEach(t, testEnrolTakesPlacesOnce) }
+
+func testEnrolTakesPlacesOnce(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	a := waybill.Activation{ID: "act", Account: "a", Region: region, InstanceCount: 5, TTL: time.Hour, Created: epoch}
@@ -436,7 +494,9 @@ func TestEnrolTakesPlacesOnce(t *testing.T) {
 	}
 }
 
-func TestInstancesListing(t *testing.T) {
+func TestInstancesListing(t *testing.T) { onEach(t, testInstancesListing) }
+
+func testInstancesListing(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	for i := range 5 {
@@ -508,6 +568,10 @@ func TestInstancesListing(t *testing.T) {
 }
 
 func TestSightingsOfAnotherSessionChangeNothing(t *testing.T) {
+	onEach(t, testSightingsOfAnotherSessionChangeNothing)
+}
+
+func testSightingsOfAnotherSessionChangeNothing(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	f.enrol("m0")
@@ -540,7 +604,9 @@ func TestSightingsOfAnotherSessionChangeNothing(t *testing.T) {
 	}
 }
 
-func TestNonces(t *testing.T) {
+func TestNonces(t *testing.T) { onEach(t, testNonces) }
+
+func testNonces(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	use := func(owner, nonce string) bool {
@@ -555,8 +621,7 @@ func TestNonces(t *testing.T) {
 		t.Error("a nonce is fresh once for each owner")
 	}
 	f.delivery("f-1", 1) // a write by the same request: the nonce is durable with it
-	f.writes.stmts.close()
-	f.reads.close()
+	f.abandon()
 	f.reopen()
 	if use("k", "n") {
 		t.Error("fresh again after a restart")
@@ -587,7 +652,9 @@ func TestNonces(t *testing.T) {
 	}
 }
 
-func TestRetention(t *testing.T) {
+func TestRetention(t *testing.T) { onEach(t, testRetention) }
+
+func testRetention(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	same := func(d *NewDelivery) { d.Data, d.Sent = []byte("same"), "same"; d.SHA256 = sha256.Sum256(d.Data) }
@@ -629,7 +696,9 @@ func TestRetention(t *testing.T) {
 	}
 }
 
-func TestKeys(t *testing.T) {
+func TestKeys(t *testing.T) { onEach(t, testKeys) }
+
+func testKeys(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	for i, want := range []bool{true, true, false} {
@@ -666,7 +735,9 @@ func TestKeys(t *testing.T) {
 
 // TestStatementsStayFew lists by ever other combinations of filters: the number of prepared statements must not grow with
 // what a caller makes up.
-func TestStatementsStayFew(t *testing.T) {
+func TestStatementsStayFew(t *testing.T) { onEach(t, testStatementsStayFew) }
+
+func testStatementsStayFew(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	list := func(n int) {
@@ -719,6 +790,10 @@ func (f *fixture) together(writes ...func(*tx) error) []error {
 
 // TestACallerThatHangsUpUndoesNobodysWrite ends a caller's context while its write runs.
 func TestACallerThatHangsUpUndoesNobodysWrite(t *testing.T) {
+	onEach(t, testACallerThatHangsUpUndoesNobodysWrite)
+}
+
+func testACallerThatHangsUpUndoesNobodysWrite(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	put := func(ctx context.Context, name string, tx *tx) error {
@@ -746,7 +821,7 @@ func TestACallerThatHangsUpUndoesNobodysWrite(t *testing.T) {
 // TestAFullDisk fills the database up to a bound: the answer says that it passes, and it does.
 func TestAFullDisk(t *testing.T) {
 	t.Parallel()
-	f := open(t)
+	f := openOnSQLite(t)
 	pages := func(most string) {
 		t.Helper()
 		if err := f.writes.do(t.Context(), func(tx *tx) error {
@@ -781,7 +856,7 @@ func TestAFullDisk(t *testing.T) {
 // after few attempts, not after as many as there are groups of them; and when the lock is free again, all is well.
 func TestADiskThatIsTooSlow(t *testing.T) {
 	t.Parallel()
-	f := open(t)
+	f := openOnSQLite(t)
 	const patience = 100 * time.Millisecond
 	if err := f.writes.do(t.Context(), func(tx *tx) error {
 		_, err := all(t.Context(), tx, scanOne[int], fmt.Sprintf("PRAGMA busy_timeout = %d", patience.Milliseconds()))
@@ -833,15 +908,16 @@ func TestADiskThatIsTooSlow(t *testing.T) {
 
 func TestNoncesThatCouldNotBeStoredAreForgottenInTime(t *testing.T) {
 	t.Parallel()
-	f := open(t)
+	f := openOnSQLite(t)
 	for i := range 10 {
 		if _, err := f.UseNonce(t.Context(), "k", fmt.Sprint(i), f.clock().Add(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	f.advance(time.Hour) // and nothing was committed meanwhile
-	f.nonces.forget(f.clock())
-	if n := len(f.nonces.m); n != 0 {
+	set := f.nonces.(*nonceSet)
+	set.forget(f.clock())
+	if n := len(set.m); n != 0 {
 		t.Errorf("%d are remembered for nothing", n)
 	}
 }
@@ -849,7 +925,7 @@ func TestNoncesThatCouldNotBeStoredAreForgottenInTime(t *testing.T) {
 // TestEveryQueryHasItsIndex runs each listing through the planner: none may scan a table that grows.
 func TestEveryQueryHasItsIndex(t *testing.T) {
 	t.Parallel()
-	f := open(t)
+	f := openOnSQLite(t)
 	rows := f.dialect.rows
 	for name, query := range map[string]string{
 		"deliveries": deliveryColumns + ` FROM deliveries d WHERE d.account = 'a' AND d.region = 'r' ORDER BY d.id DESC LIMIT 10`,
@@ -887,7 +963,7 @@ func TestEveryQueryHasItsIndex(t *testing.T) {
 func TestOpenRefuses(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]string{
-		"postgres://u:secret@h/db":         `unsupported database "postgres"`,
+		"oracle://u:secret@h/db":           `unsupported database "oracle"`,
 		"sqlite:/nonexistent-dir/x/way.db": "no such file or directory",
 		"":                                 "unsupported database",
 	} {
@@ -906,17 +982,21 @@ func TestKeepSchemaRefusesAnOlderDatabase(t *testing.T) {
 	}
 }
 
-func TestANewerDatabaseIsRefused(t *testing.T) {
+func TestANewerDatabaseIsRefused(t *testing.T) { onEach(t, testANewerDatabaseIsRefused) }
+
+func testANewerDatabaseIsRefused(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
-	err := f.writes.do(t.Context(), func(tx *tx) error {
-		_, err := tx.exec(t.Context(), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, 1)`)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
+	f.sql(`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, TRUE)`)
+	if f.dialect.shared { // until the schema says that this program is too old for it, a newer one is a server's of the next version
+		s, err := Open(t.Context(), Config{URL: f.url, AuditKey: auditKey}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatalf("open a database that a newer program has migrated: %v", err)
+		}
+		s.Close()
+		f.sql(`UPDATE schema_bounds SET oldest = 9999`)
 	}
-	_, err = Open(t.Context(), Config{URL: "sqlite:" + f.path, AuditKey: auditKey}, slog.New(slog.DiscardHandler))
+	_, err := Open(t.Context(), Config{URL: f.url, AuditKey: auditKey}, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), "run a newer waybill") {
 		t.Errorf("opened: %v", err)
 	}
@@ -926,14 +1006,14 @@ func TestANewerDatabaseIsRefused(t *testing.T) {
 // they would go through all that the account has.
 func TestRequestsSearchByKey(t *testing.T) {
 	t.Parallel()
-	f := open(t)
+	f := openOnSQLite(t)
 	one, _ := f.dialect.named([]string{"a"})
 	many, _ := f.dialect.named([]string{"a", "b"})
 	for query, want := range map[string][]string{
 		effectivePolicies:                  {"(account=? AND entity_kind=? AND entity=?)", "(account=? AND user_name=?)", "(account=? AND entity_kind=? AND entity=?)"},
 		f.dialect.tagsOf():                 {"(kind=? AND resource=?)"},
-		recipientsNamed(one):               {"(id=?)"},
-		recipientsNamed(many):              {"(id=?)"},
+		f.dialect.recipientsNamed(one):     {"(id=?)"},
+		f.dialect.recipientsNamed(many):    {"(id=?)"},
 		f.dialect.countOf("instances", ""): {"(id=?)"},
 	} {
 		plan, err := all(t.Context(), f.reads, func(r *sql.Rows) (s string, err error) {
@@ -955,7 +1035,9 @@ func TestRequestsSearchByKey(t *testing.T) {
 	}
 }
 
-func TestPulses(t *testing.T) {
+func TestPulses(t *testing.T) { onEach(t, testPulses) }
+
+func testPulses(t *testing.T, open opener) {
 	t.Parallel()
 	for before, want := range map[waybill.Presence]waybill.Presence{
 		waybill.NeverSeen: waybill.NoChannel, waybill.Stopped: waybill.NoChannel, waybill.ShutDown: waybill.NoChannel,
@@ -999,7 +1081,9 @@ func TestPulses(t *testing.T) {
 	}
 }
 
-func TestLoseChannels(t *testing.T) {
+func TestLoseChannels(t *testing.T) { onEach(t, testLoseChannels) }
+
+func testLoseChannels(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	for id, session := range map[string]string{"mine": "node:1", "other": "node2:1", "native": "node:2", "stopped": "node:3"} {
@@ -1025,7 +1109,9 @@ func TestLoseChannels(t *testing.T) {
 	}
 }
 
-func TestOpenOne(t *testing.T) {
+func TestOpenOne(t *testing.T) { onEach(t, testOpenOne) }
+
+func testOpenOne(t *testing.T, open opener) {
 	t.Parallel()
 	f := open(t)
 	f.enrol("m0")
@@ -1041,4 +1127,17 @@ func TestOpenOne(t *testing.T) {
 	if _, err := f.OpenOne(t.Context(), "m0", d); !errors.Is(err, ErrNotFound) {
 		t.Errorf("after its end: %v", err)
 	}
+}
+
+// abandon lets go of the database as a process does that is killed.
+func (f *fixture) abandon() {
+	switch s := f.writes.session.(type) {
+	case *sqliteSession:
+		s.close()
+	case *postgresSession:
+		s.disconnect()
+		s.db.Close()
+	}
+	f.reads.close()
+	f.nonces.close()
 }

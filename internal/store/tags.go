@@ -18,9 +18,8 @@ func (t *tx) addTags(ctx context.Context, d dialect, account waybill.AccountID, 
 	for i, tag := range tags {
 		rows[i] = [2]string{tag.Key, tag.Value}
 	}
-	_, err := t.exec(ctx, `INSERT INTO tags (account, kind, resource, key, value)
+	return t.put(ctx, `INSERT INTO tags (account, kind, resource, key, value)
 		SELECT ?, ?, ?, value->>0, value->>1 FROM `+d.rows, account, kind, id, jsonRows(rows))
-	return err
 }
 
 // mustAll returns ErrNotFound unless every one of ids is a resource of that kind in the account and region.
@@ -35,7 +34,7 @@ func (t *tx) mustAll(ctx context.Context, d dialect, account waybill.AccountID, 
 
 // countOf counts which of some IDs an account has in a region. The + keeps the search on the primary key.
 func (d dialect) countOf(table, there string) string {
-	return `SELECT COUNT(*) FROM ` + table + ` WHERE id IN (SELECT value->>0 FROM ` + d.rows + `) AND +account = ? AND +region = ?` + there
+	return `SELECT COUNT(*) FROM ` + table + ` WHERE id IN (SELECT value->>0 FROM ` + d.rows + `) AND ` + d.unindexed + `account = ? AND ` + d.unindexed + `region = ?` + there
 }
 
 // PutTags adds tags to resources, which must be different ones, and replaces the values of keys that are there.
@@ -45,7 +44,7 @@ func (s *Store) PutTags(ctx context.Context, account waybill.AccountID, region s
 	for i, tag := range tags {
 		rows[i] = [2]string{tag.Key, tag.Value}
 	}
-	return s.write(ctx, func(t *tx) error {
+	return s.writeAlone(ctx, accountWide(account), func(t *tx) error {
 		if err := t.mustAll(ctx, s.dialect, account, region, kind, ids); err != nil {
 			return err
 		}
@@ -124,7 +123,7 @@ func (s *Store) TagsOf(ctx context.Context, account waybill.AccountID, kind wayb
 }
 
 func (d dialect) tagsOf() string {
-	return `SELECT resource, key, value FROM tags WHERE +account = ? AND kind = ? AND resource IN (SELECT value->>0 FROM ` + d.rows + `)`
+	return `SELECT resource, key, value FROM tags WHERE ` + d.unindexed + `account = ? AND kind = ? AND resource IN (SELECT value->>0 FROM ` + d.rows + `)`
 }
 
 // tagsOf returns the tags of many things at once, by their IDs, keys in order.
@@ -214,7 +213,7 @@ func (f *filter) tags(d dialect, kind waybill.ResourceKind, idColumn string, acc
 		rows[i] = [2]string{t.Key, t.Value}
 	}
 	f.add(idColumn+` IN (SELECT g.resource FROM (SELECT value->>0 AS key, value->>1 AS value FROM `+d.rows+`) r
-		CROSS JOIN tags g ON g.account = ? AND g.kind = ? AND g.key = r.key AND (r.value = '' OR g.value = r.value)
+		`+d.inOrder+` tags g ON g.account = ? AND g.kind = ? AND g.key = r.key AND (r.value = '' OR g.value = r.value)
 		GROUP BY g.resource HAVING COUNT(*) = ?)`, jsonRows(rows), account, kind, len(tags))
 }
 

@@ -82,8 +82,8 @@ func (s *Store) Apply(ctx context.Context, changes []Change) (applied []bool, er
 	err = s.write(ctx, func(t *tx) error {
 		list, err := all(ctx, t, scanHeld, targetColumns+`, d.digest FROM (
 				SELECT DISTINCT value->>0 AS delivery, value->>1 AS instance FROM `+s.dialect.rows+`) k
-			CROSS JOIN targets t ON t.delivery = k.delivery AND t.instance = k.instance
-			CROSS JOIN deliveries d ON d.id = t.delivery`, encoded)
+			`+s.dialect.inOrder+` targets t ON t.delivery = k.delivery AND t.instance = k.instance
+			`+s.dialect.inOrder+` deliveries d ON d.id = t.delivery`+s.dialect.lockRows("t.delivery, t.instance", "t"), encoded)
 		if err != nil {
 			return fmt.Errorf("read targets: %w", err)
 		}
@@ -163,7 +163,7 @@ func (s *Store) updateCounts(ctx context.Context, t *tx, differences map[waybill
 	}
 	list, err := all(ctx, t, func(r *sql.Rows) (v row, err error) {
 		return v, r.Scan(&v.id, &v.c.Pending, &v.c.Running, &v.c.Success, &v.c.Failed)
-	}, `SELECT id, pending, running, success, failed FROM deliveries WHERE id IN (SELECT value->>0 FROM `+s.dialect.rows+`)`, jsonRows(column(ids)))
+	}, `SELECT id, pending, running, success, failed FROM deliveries WHERE id IN (SELECT value->>0 FROM `+s.dialect.rows+`)`+s.dialect.lockRows("id", "deliveries"), jsonRows(column(ids)))
 	if err != nil {
 		return fmt.Errorf("read counts: %w", err)
 	}
@@ -220,7 +220,7 @@ func (s *Store) Overdue(ctx context.Context, t time.Time, limit int) ([]Overdue,
 // instance acknowledged.
 func (s *Store) Gone(ctx context.Context, id waybill.DeliveryID) ([]Overdue, error) {
 	return all(ctx, s.brief, scanOverdue, overdueColumns+` WHERE t.delivery = ? AND t.finished = 0
-		AND (i.state <> ? OR a.disabled <> 0 AND t.status = ?)`, id, waybill.Registered, waybill.Pending)
+		AND (i.state <> ? OR a.disabled AND t.status = ?)`, id, waybill.Registered, waybill.Pending)
 }
 
 // NextDeadline returns the earliest deadline of all open targets, and zero if none is open.
@@ -260,7 +260,7 @@ func (s *Store) Missing(ctx context.Context, held map[waybill.InstanceID][]waybi
 		ids = append(ids, id)
 	}
 	open, err := all(ctx, s.reads, scanTarget, targetColumns+` FROM (SELECT value->>0 AS instance FROM `+s.dialect.rows+`) k
-		CROSS JOIN targets t ON t.instance = k.instance WHERE t.finished = 0 ORDER BY t.delivery`, jsonRows(column(ids)))
+		`+s.dialect.inOrder+` targets t ON t.instance = k.instance WHERE t.finished = 0 ORDER BY t.delivery`, jsonRows(column(ids)))
 	if err != nil {
 		return nil, err
 	}

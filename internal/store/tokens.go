@@ -20,13 +20,10 @@ func (s *Store) useToken(ctx context.Context, t *tx) error {
 		return nil
 	}
 	now := s.now()
-	if _, err := t.exec(ctx, `DELETE FROM client_tokens WHERE account = ? AND actor = ? AND region = ? AND action = ? AND token = ? AND expires <= ?`,
-		a.Account, a.Name, a.Region, a.Action, a.Token, millis(now)); err != nil {
-		return err
-	}
 	n, err := t.exec(ctx, `INSERT INTO client_tokens (account, actor, region, action, token, digest, answer, expires)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-		a.Account, a.Name, a.Region, a.Action, a.Token, a.Digest[:], s.answer, millis(now.Add(TokenLife)))
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account, actor, region, action, token) DO UPDATE
+		SET digest = excluded.digest, answer = excluded.answer, expires = excluded.expires WHERE client_tokens.expires <= ?`,
+		a.Account, a.Name, a.Region, a.Action, a.Token, a.Digest[:], notNil(s.answer), millis(now.Add(TokenLife)), millis(now))
 	if err == nil && n == 0 {
 		err = ErrTokenUsed
 	}

@@ -44,7 +44,7 @@ func (t *tx) room(ctx context.Context, table string, account waybill.AccountID, 
 
 // AddUser stores a new user; ErrExists if its name is taken, ErrLimit if the account has limit users.
 func (s *Store) AddUser(ctx context.Context, account waybill.AccountID, u waybill.User, limit int) error {
-	return s.write(ctx, func(t *tx) error {
+	return s.writeAlone(ctx, accountWide(account), func(t *tx) error {
 		if err := t.room(ctx, "users", account, limit); err != nil {
 			return err
 		}
@@ -87,7 +87,7 @@ func (t Ties) any() bool { return t != Ties{} }
 // DeleteUser removes a user that has no keys, groups and policies. If it has some, it returns what, and removes nothing;
 // ErrNotFound if the user is not there.
 func (s *Store) DeleteUser(ctx context.Context, account waybill.AccountID, name string) (ties Ties, err error) {
-	err = s.write(ctx, func(t *tx) error {
+	err = s.writeAlone(ctx, accountWide(account), func(t *tx) error {
 		ties, err = one(ctx, t, func(r *sql.Rows) (v Ties, err error) { return v, r.Scan(&v.Keys, &v.Groups, &v.Policies) }, `SELECT
 			(SELECT COUNT(*) FROM access_keys WHERE account = ? AND user_name = ?),
 			(SELECT COUNT(*) FROM group_members WHERE account = ? AND user_name = ?),
@@ -106,7 +106,7 @@ func (s *Store) DeleteUser(ctx context.Context, account waybill.AccountID, name 
 
 // AddUserGroup stores a new group; ErrExists if its name is taken, ErrLimit if the account has limit groups.
 func (s *Store) AddUserGroup(ctx context.Context, account waybill.AccountID, g waybill.UserGroup, limit int) error {
-	return s.write(ctx, func(t *tx) error {
+	return s.writeAlone(ctx, accountWide(account), func(t *tx) error {
 		if err := t.room(ctx, "user_groups", account, limit); err != nil {
 			return err
 		}
@@ -134,7 +134,7 @@ func (s *Store) UserGroups(ctx context.Context, account waybill.AccountID, user 
 
 // DeleteUserGroup is DeleteUser for a group without users and policies.
 func (s *Store) DeleteUserGroup(ctx context.Context, account waybill.AccountID, name string) (ties Ties, err error) {
-	err = s.write(ctx, func(t *tx) error {
+	err = s.writeAlone(ctx, accountWide(account), func(t *tx) error {
 		ties, err = one(ctx, t, func(r *sql.Rows) (v Ties, err error) { return v, r.Scan(&v.Users, &v.Policies) }, `SELECT
 			(SELECT COUNT(*) FROM group_members WHERE account = ? AND grp = ?),
 			(SELECT COUNT(*) FROM attachments WHERE account = ? AND entity_kind = ? AND entity = ?)`,
@@ -168,7 +168,7 @@ func (t *tx) mustEntity(ctx context.Context, account waybill.AccountID, e waybil
 // AddMember puts a user into a group; ErrNotFound if one of them is not there, ErrExists if the user is in the group,
 // ErrLimit if it is in limit groups.
 func (s *Store) AddMember(ctx context.Context, account waybill.AccountID, group, user string, limit int) error {
-	return s.write(ctx, func(t *tx) error {
+	return s.writeAlone(ctx, accountWide(account), func(t *tx) error {
 		for _, e := range []waybill.Entity{{Kind: waybill.UserEntity, Name: user}, {Kind: waybill.GroupEntity, Name: group}} {
 			if err := t.mustEntity(ctx, account, e); err != nil {
 				return err
@@ -207,7 +207,7 @@ func scanPolicy(r *sql.Rows) (p waybill.Policy, err error) {
 
 // AddPolicy stores a new policy of an account; ErrExists if its name is taken, ErrLimit if the account has limit.
 func (s *Store) AddPolicy(ctx context.Context, account waybill.AccountID, p waybill.Policy, limit int) error {
-	return s.write(ctx, func(t *tx) error {
+	return s.writeAlone(ctx, accountWide(account), func(t *tx) error {
 		if err := t.room(ctx, "policies", account, limit); err != nil {
 			return err
 		}
@@ -239,7 +239,7 @@ func (s *Store) UpdatePolicy(ctx context.Context, account waybill.AccountID, nam
 
 // DeletePolicy removes a policy that is attached to nothing; ErrLimit if it is attached, ErrNotFound if it is not there.
 func (s *Store) DeletePolicy(ctx context.Context, account waybill.AccountID, name string) error {
-	return s.write(ctx, func(t *tx) error {
+	return s.writeAlone(ctx, accountWide(account), func(t *tx) error {
 		n, err := one(ctx, t, scanOne[int], `SELECT COUNT(*) FROM attachments WHERE account = ? AND policy_type = ? AND policy = ?`,
 			account, waybill.CustomPolicy, name)
 		if err != nil {
@@ -261,7 +261,7 @@ var (
 // Attach attaches a policy to a user or a group: ErrNoEntity or ErrNoPolicy if one of them is not there, ErrExists if it
 // is attached, ErrLimit if the user or group has limit policies. That a system policy is there the caller has seen.
 func (s *Store) Attach(ctx context.Context, account waybill.AccountID, e waybill.Entity, p waybill.PolicyName, limit int) error {
-	return s.write(ctx, func(t *tx) error {
+	return s.writeAlone(ctx, accountWide(account), func(t *tx) error {
 		if err := t.mustEntity(ctx, account, e); err != nil {
 			return orElse(err, ErrNoEntity)
 		}
@@ -332,6 +332,6 @@ func (s *Store) EffectivePolicies(ctx context.Context, account waybill.AccountID
 }
 
 const effectivePolicies = `SELECT * FROM (` + attachmentColumns + ` WHERE t.account = ? AND t.entity_kind = 'user' AND t.entity = ?
-		ORDER BY t.policy_type, t.policy)
+		ORDER BY t.policy_type, t.policy) own
 	UNION ALL SELECT * FROM (` + attachmentColumns + ` WHERE t.account = ? AND t.entity_kind = 'group'
-		AND t.entity IN (SELECT grp FROM group_members WHERE account = ? AND user_name = ?) ORDER BY t.entity, t.policy_type, t.policy)`
+		AND t.entity IN (SELECT grp FROM group_members WHERE account = ? AND user_name = ?) ORDER BY t.entity, t.policy_type, t.policy) of_groups`

@@ -39,7 +39,9 @@ func groupEntity(name string) waybill.Entity {
 	return waybill.Entity{Kind: waybill.GroupEntity, Name: name}
 }
 
-func TestUsers(t *testing.T) {
+func TestUsers(t *testing.T) { onEach(t, testUsers) }
+
+func testUsers(t *testing.T, open opener) {
 	t.Parallel()
 	f, ctx := open(t), t.Context()
 	expect(t, "add", f.AddUser(ctx, "a", user("Alice"), 2), nil)
@@ -112,7 +114,9 @@ func TestUsers(t *testing.T) {
 	expect(t, "delete group again", err, ErrNotFound)
 }
 
-func TestUsersListing(t *testing.T) {
+func TestUsersListing(t *testing.T) { onEach(t, testUsersListing) }
+
+func testUsersListing(t *testing.T, open opener) {
 	t.Parallel()
 	f, ctx := open(t), t.Context()
 	for _, name := range []string{"d", "B", "a", "E", "c"} {
@@ -136,7 +140,9 @@ func TestUsersListing(t *testing.T) {
 	}
 }
 
-func TestPolicies(t *testing.T) {
+func TestPolicies(t *testing.T) { onEach(t, testPolicies) }
+
+func testPolicies(t *testing.T, open opener) {
 	t.Parallel()
 	f, ctx := open(t), t.Context()
 	p := waybill.Policy{PolicyName: custom("Read-All"), Document: "{}", Version: 1, Created: epoch, Updated: epoch}
@@ -191,7 +197,9 @@ func TestPolicies(t *testing.T) {
 	expect(t, "delete again", f.DeletePolicy(ctx, "a", "Read-All"), ErrNotFound)
 }
 
-func TestResourceGroups(t *testing.T) {
+func TestResourceGroups(t *testing.T) { onEach(t, testResourceGroups) }
+
+func testResourceGroups(t *testing.T, open opener) {
 	t.Parallel()
 	f, ctx := open(t), t.Context()
 	g := waybill.ResourceGroup{ID: "rg-1", Name: "web", DisplayName: "Web", Created: epoch}
@@ -218,7 +226,9 @@ func TestResourceGroups(t *testing.T) {
 	expect(t, "delete", f.DeleteResourceGroup(ctx, "a", "rg-1"), nil)
 }
 
-func TestResourceTags(t *testing.T) {
+func TestResourceTags(t *testing.T) { onEach(t, testResourceTags) }
+
+func testResourceTags(t *testing.T, open opener) {
 	t.Parallel()
 	f, ctx := open(t), t.Context()
 	f.enrol("mi-1") // with the tag id=mi-1

@@ -3,13 +3,13 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"time"
 
@@ -35,28 +35,40 @@ var errTurn = waybill.Errorf(waybill.Unavailable, "the database is too slow for 
 // maxLazy bounds how many lazy writes wait for company before somebody has to commit them.
 const maxLazy = 1024
 
-// writer groups writes: those that come while one transaction syncs share the next, in the order they came. Its statements
-// are those of one connection, so that a transaction is simply what runs between BEGIN and COMMIT.
+// writer groups writes: those that come while one transaction syncs share the next, in the order they came.
 type writer struct {
-	stmts *statements
-	group *batch.Group[*write]
-	chain *chainer
-	log   *slog.Logger
+	session session
+	group   *batch.Group[*write]
+	chain   *chainer
+	log     *slog.Logger
 
 	metrics *metrics
 
 	patience time.Duration // turnPatience
+}
 
-	logFile string // the write-ahead log
-	groups  int    // committed; only the leader of the group touches it
+// session is the connection on which a process writes: one transaction at a time.
+type session interface {
+	// begin begins a transaction. Other servers' wait that are to be alone with one of the same things.
+	begin(ctx context.Context, alone []string) (*tx, error)
+	// commit returns nil once all that t has written is durable. An error means that all is undone, or says that this is
+	// not known.
+	commit(ctx context.Context, t *tx) error
+	rollBack(ctx context.Context, t *tx) error
+	// again reports whether a transaction that failed with err, and has left nothing, is to be done once more. It may wait.
+	again(err error, since time.Time) bool
+	// tidy is called after each transaction.
+	tidy()
+	close() error
 }
 
 type write struct {
-	ctx  context.Context
-	fn   func(*tx) error
-	came time.Time // zero: it waits for its turn however long that takes
-	err  error
-	then func(error) // if not nil, told what became of it
+	ctx   context.Context
+	fn    func(*tx) error
+	alone string    // see Store.writeAlone; empty: with nothing
+	came  time.Time // zero: it waits for its turn however long that takes
+	err   error
+	then  func(error) // if not nil, told what became of it
 }
 
 // tx is the running transaction as one write sees it. Its statements run to their end whatever becomes of the caller's
@@ -64,45 +76,106 @@ type write struct {
 type tx struct {
 	*statements
 	records []waybill.AuditRecord // to be chained and written before the commit
+
+	send  func(context.Context, []statementCall) error // nil: every statement runs at once
+	queue []statementCall
+	bound context.Context // ends when the transaction is given up; nil: never
+}
+
+// statementCall is a statement whose result is needed for no more than check.
+type statementCall struct {
+	query string
+	args  []any
+	check func(changed int64) error // nil: whatever it changes is right
+}
+
+func (t *tx) context(ctx context.Context) (context.Context, context.CancelFunc) {
+	if t.bound != nil {
+		return t.bound, func() {}
+	}
+	return context.WithoutCancel(ctx), func() {}
 }
 
 func (t *tx) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	return t.statements.query(context.WithoutCancel(ctx), query, args...)
+	if err := t.flush(ctx); err != nil {
+		return nil, err
+	}
+	return t.statements.query(ctx, query, args...)
 }
+
+// again reports that the statement of a transaction is not run again by itself: the whole transaction is.
+func (t *tx) again(context.Context, error, time.Time) bool { return false }
 
 // exec runs a statement and returns how many rows it changed.
 func (t *tx) exec(ctx context.Context, query string, args ...any) (int64, error) {
-	ctx = context.WithoutCancel(ctx)
-	st, err := t.prepare(ctx, query)
-	if err != nil {
+	if err := t.flush(ctx); err != nil {
 		return 0, err
 	}
-	r, err := st.ExecContext(ctx, args...)
+	ctx, _ = t.context(ctx)
+	r, err := t.statements.exec(ctx, query, args...)
 	if err != nil {
 		return 0, classify(err)
 	}
 	return r.RowsAffected()
 }
 
-func newWriter(stmts *statements, logFile string, chain *chainer, log *slog.Logger) *writer {
-	w := &writer{stmts: stmts, logFile: logFile, chain: chain, log: log, metrics: newMetrics(), patience: turnPatience}
+// put runs a statement before the next one that is waited for, together with others: over a network that is much faster.
+// An error comes then, or at the commit.
+func (t *tx) put(ctx context.Context, query string, args ...any) error {
+	return t.putChecked(ctx, nil, query, args...)
+}
+
+// maxQueue bounds how many statements wait to be sent.
+const maxQueue = 1000
+
+// putChecked is put for a statement whose number of changed rows, or of rows found, is looked at.
+func (t *tx) putChecked(ctx context.Context, check func(changed int64) error, query string, args ...any) error {
+	if t.send == nil {
+		n, err := t.exec(ctx, query, args...)
+		if err == nil && check != nil {
+			err = check(n)
+		}
+		return err
+	}
+	t.queue = append(t.queue, statementCall{query, args, check})
+	if len(t.queue) >= maxQueue {
+		return t.flush(ctx)
+	}
+	return nil
+}
+
+// flush sends what was put, and waits for it.
+func (t *tx) flush(ctx context.Context) error {
+	if len(t.queue) == 0 {
+		return nil
+	}
+	calls := t.queue
+	t.queue = nil
+	ctx, _ = t.context(ctx)
+	return classify(t.send(ctx, calls))
+}
+
+func newWriter(session session, chain *chainer, log *slog.Logger) *writer {
+	w := &writer{session: session, chain: chain, log: log, metrics: newMetrics(), patience: turnPatience}
 	w.group = batch.New(maxGroup, w.commit)
 	return w
 }
 
-// do runs fn in a transaction and returns once it is durable, or has failed and left nothing behind. fn shares the
-// transaction with others' and may be run twice, so it must set what it returns anew each time.
-func (w *writer) do(ctx context.Context, fn func(*tx) error) error {
-	op := &write{ctx: ctx, fn: fn}
+// run runs op in a transaction and returns once it is durable, or has failed and left nothing behind. op.fn shares the
+// transaction with others' and may be run several times, so it must set what it returns anew each time.
+func (w *writer) run(op *write) error {
 	w.group.Do(op)
 	return op.err
 }
 
+// do is run for a write that waits for its turn however long that takes.
+func (w *writer) do(ctx context.Context, fn func(*tx) error) error {
+	return w.run(&write{ctx: ctx, fn: fn})
+}
+
 // doInTime is do, unless the turn of fn does not come within turnPatience: then it is not run.
 func (w *writer) doInTime(ctx context.Context, fn func(*tx) error) error {
-	op := &write{ctx: ctx, fn: fn, came: time.Now()}
-	w.group.Do(op)
-	return op.err
+	return w.run(&write{ctx: ctx, fn: fn, came: time.Now()})
 }
 
 // later queues fn for the next transaction and returns at once. Whatever a later call of do writes is committed with it
@@ -139,13 +212,16 @@ func (w *writer) commit(ops []*write) {
 		return
 	}
 	begun := time.Now()
-	err := classify(w.run(context.Background(), ops))
+	err := classify(w.together(context.Background(), ops))
 	w.metrics.transaction.Observe(time.Since(begun).Seconds())
 	w.metrics.group.Observe(float64(len(ops)))
+	if errors.Is(err, context.DeadlineExceeded) { // the group's own
+		err = unavailable(err)
+	}
 	if err != nil {
 		w.log.Error("commit failed", "writes", len(ops), "err", err)
 	}
-	w.tidy()
+	w.session.tidy()
 	done := 0
 	for _, op := range ops {
 		if err != nil {
@@ -166,45 +242,25 @@ func (w *writer) commit(ops []*write) {
 	w.metrics.writes.WithLabelValues(other).Add(float64(len(ops) - done))
 }
 
-// The write-ahead log is brought back to its beginning when it has become long. SQLite does that by itself only in a
-// moment without readers, which a busy server does not have.
-const (
-	tidyEvery = 256      // groups
-	maxLog    = 64 << 20 // bytes
-)
-
-// tidyPatience is how long those who write wait for readers meanwhile. A backup reads for longer than anybody can wait for;
-// the log grows until it ends.
-const tidyPatience = 100 * time.Millisecond
-
-// tidy waits for the readers of the moment if the log is too long; as a rule they are quick.
-func (w *writer) tidy() {
-	if w.groups++; w.groups%tidyEvery != 0 {
-		return
-	}
-	info, err := os.Stat(w.logFile)
-	if err != nil || info.Size() < maxLog {
-		return // no log: the database is not of the kind that has one
-	}
-	t := &tx{statements: w.stmts}
-	for _, pragma := range []string{
-		fmt.Sprintf("PRAGMA busy_timeout(%d)", tidyPatience.Milliseconds()), "PRAGMA wal_checkpoint(RESTART)",
-		fmt.Sprintf("PRAGMA busy_timeout(%d)", lockPatience.Milliseconds()),
-	} {
-		if _, err := t.exec(context.Background(), pragma); err != nil {
-			w.log.Warn("bring the write-ahead log to its beginning", "bytes", info.Size(), "err", err)
+// together runs the writes of a group in one transaction, again if it failed for a reason that passes.
+func (w *writer) together(ctx context.Context, ops []*write) error {
+	since := time.Now()
+	for {
+		err := w.attempt(ctx, ops)
+		if err == nil || !w.session.again(err, since) {
+			return err
 		}
 	}
 }
 
-// run runs the writes of a group in one transaction. As a rule none fails, so it is tried without savepoints first; if
-// one does fail, all is undone and done again with them.
-func (w *writer) run(ctx context.Context, ops []*write) error {
+// attempt runs the writes of a group in one transaction. As a rule none fails, so it is tried without savepoints first;
+// if one does fail, all is undone and done again with them.
+func (w *writer) attempt(ctx context.Context, ops []*write) error {
 	again, err := w.transaction(ctx, ops, func(t *tx, op *write) (bool, error) {
 		op.err = op.fn(t)
 		return op.err == nil, nil
 	})
-	if again {
+	if again || refused(err) {
 		_, err = w.transaction(ctx, ops, func(t *tx, op *write) (bool, error) { return true, savepoint(ctx, t, op) })
 	}
 	return err
@@ -212,14 +268,20 @@ func (w *writer) run(ctx context.Context, ops []*write) error {
 
 // transaction runs each write through one, and commits. It rolls back, and reports so, if one of them says not to go on.
 func (w *writer) transaction(ctx context.Context, ops []*write, step func(*tx, *write) (goOn bool, err error)) (rolledBack bool, err error) {
-	t := &tx{statements: w.stmts}
-	if _, err := t.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
+	var alone []string
+	for _, op := range ops {
+		if op.alone != "" {
+			alone = append(alone, op.alone)
+		}
+	}
+	t, err := w.session.begin(ctx, alone)
+	if err != nil {
 		return false, fmt.Errorf("begin: %w", err)
 	}
 	committed := false
 	defer func() { // also when a write panics
 		if !committed {
-			if _, rb := t.exec(ctx, "ROLLBACK"); rb != nil && err == nil && !rolledBack {
+			if rb := w.session.rollBack(ctx, t); rb != nil && err == nil && !rolledBack {
 				err = fmt.Errorf("roll back: %w", rb)
 			}
 		}
@@ -236,27 +298,42 @@ func (w *writer) transaction(ctx context.Context, ops []*write, step func(*tx, *
 		w.metrics.auditFailures.Inc()
 		return false, fmt.Errorf("%w: %w", errChain, err)
 	}
+	committed = true // or has failed, and with it all is undone
 	begun := time.Now()
-	_, err = t.exec(ctx, "COMMIT")
+	err = w.session.commit(ctx, t)
 	w.metrics.sync.Observe(time.Since(begun).Seconds())
 	if err != nil {
 		return false, fmt.Errorf("commit: %w", err)
 	}
-	committed = true
 	return false, nil
 }
 
 // savepoint runs one write so that its failure undoes only itself. The error is one that ends the whole transaction.
 func savepoint(ctx context.Context, t *tx, op *write) error {
-	if _, err := t.exec(ctx, "SAVEPOINT w"); err != nil {
-		return fmt.Errorf("savepoint: %w", err)
-	}
-	if op.err = op.fn(t); op.err != nil { // before it has recorded anything: see Store.write
+	for again := false; ; again = true {
+		if err := t.put(ctx, "SAVEPOINT w"); err != nil {
+			return fmt.Errorf("savepoint: %w", err)
+		}
+		if op.err = op.fn(t); op.err == nil {
+			op.err = t.flush(ctx)
+		}
+		if op.err == nil {
+			break
+		}
+		t.queue = nil
+		if undone(op.err) {
+			return op.err
+		}
+		// It fails before it has recorded anything: see Store.write.
 		if _, err := t.exec(ctx, "ROLLBACK TO w"); err != nil {
 			return op.err // what failed, a full disk for one, has ended the transaction itself
 		}
+		// What another server wrote under the same key is committed by now, and a second run sees it.
+		if again || !collided(op.err) {
+			break
+		}
 	}
-	if _, err := t.exec(ctx, "RELEASE w"); err != nil {
+	if err := t.put(ctx, "RELEASE w"); err != nil {
 		return fmt.Errorf("release savepoint: %w", err)
 	}
 	return nil
@@ -264,7 +341,7 @@ func savepoint(ctx context.Context, t *tx, op *write) error {
 
 func (w *writer) close() error {
 	w.group.Flush()
-	return w.stmts.close()
+	return w.session.close()
 }
 
 // jsonRows encodes rows for a "FROM rows(?)" clause: one parameter, however many rows.
@@ -273,5 +350,26 @@ func jsonRows(rows any) string {
 	if err != nil {
 		panic(fmt.Sprintf("store: encode rows: %v", err)) // rows are strings and integers
 	}
-	return string(b)
+	return string(withoutNUL(b))
+}
+
+// withoutNUL replaces every escaped NUL in JSON by U+FFFD: PostgreSQL has no text with one.
+func withoutNUL(b []byte) []byte {
+	if !bytes.Contains(b, []byte(`\u0000`)) {
+		return b
+	}
+	out := make([]byte, 0, len(b))
+	for i := 0; i < len(b); i++ {
+		switch {
+		case b[i] != '\\':
+			out = append(out, b[i])
+		case bytes.HasPrefix(b[i:], []byte(`\u0000`)):
+			out = append(out, `\ufffd`...)
+			i += len(`\u0000`) - 1
+		default: // an escape of at least two bytes, of which the second may be a backslash
+			out = append(out, b[i], b[i+1])
+			i++
+		}
+	}
+	return out
 }
