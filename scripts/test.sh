@@ -6,6 +6,9 @@ if ! command -v "${CC:-gcc}" >/dev/null 2>&1; then
 	echo "test: no C compiler, so no race detector"
 	race=
 fi
+if ! command -v postgres >/dev/null 2>&1 && ! ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 && [ -z "${WAYBILL_TEST_POSTGRES:-}" ]; then
+	echo "test: no PostgreSQL, so nothing is tried on it"
+fi
 [ -z "$race" ] || export CGO_ENABLED=1
 go test $race -shuffle=on -timeout 9m ./...
 # The official clients: a module of its own, so that users of this one do not download them.

@@ -123,7 +123,7 @@ func secondAccount(t *testing.T, s *testenv.Server) *caller {
 		t.Fatal(err)
 	}
 	st, err := store.Open(t.Context(), store.Config{
-		URL: "sqlite:" + filepath.Join(s.Dir, "waybill.db"), AuditKey: control.AuditKey(sealer),
+		URL: s.Database(), AuditKey: control.AuditKey(sealer),
 	}, testenv.Logger(t))
 	if err != nil {
 		t.Fatal(err)
@@ -201,9 +201,11 @@ func (w world) required(op *api.Operation) map[string]string {
 
 // TestIsolation tries every ID and name of one account, in every parameter of every operation that takes one, with
 // the key of another account: it gets exactly what it gets for one that does not exist, and changes nothing.
-func TestIsolation(t *testing.T) {
+func TestIsolation(t *testing.T) { onEach(t, testIsolation) }
+
+func testIsolation(t *testing.T, start starter) {
 	t.Parallel()
-	s := testenv.Start(t)
+	s := start(t)
 	a, b := firstCaller(t, s), secondAccount(t, s)
 	foreign, own := a.furnish("alpha"), b.furnish("beta")
 	before := a.inventory(foreign)

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -91,7 +92,11 @@ func (l *DatabaseLock) Unlock() {
 // database opens the server's database beside the server.
 func (s *Server) database() *sql.DB {
 	s.t.Helper()
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(s.Dir, "waybill.db")+"?_pragma=busy_timeout(10000)")
+	driver, source := "pgx", s.Database()
+	if path, ok := strings.CutPrefix(source, "sqlite:"); ok {
+		driver, source = "sqlite", "file:"+path+"?_pragma=busy_timeout(10000)"
+	}
+	db, err := sql.Open(driver, source)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -103,7 +108,7 @@ func (s *Server) DamageContents() {
 	s.t.Helper()
 	db := s.database()
 	defer db.Close()
-	if _, err := db.ExecContext(s.t.Context(), `UPDATE contents SET data = x'00'`); err != nil {
+	if _, err := db.ExecContext(s.t.Context(), `UPDATE contents SET data = substr(data, 2)`); err != nil {
 		s.t.Fatal(err)
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/openwaybill/waybill/internal/client"
 	"github.com/openwaybill/waybill/internal/control"
 	"github.com/openwaybill/waybill/internal/identity"
+	"github.com/openwaybill/waybill/internal/pgtest"
 	"github.com/openwaybill/waybill/internal/place"
 	"github.com/openwaybill/waybill/internal/server"
 	"github.com/openwaybill/waybill/internal/store"
@@ -49,13 +50,35 @@ type scenario struct {
 	run  func(t *testing.T, s *testenv.Server) (waybill.DeliveryID, waybill.InstanceID)
 }
 
+// starter is testenv.Start, for one kind of database.
+type starter func(testing.TB, ...func(*server.Config)) *testenv.Server
+
+// onEach runs test with a function that starts servers, for every kind of database.
+func onEach(t *testing.T, test func(*testing.T, starter)) {
+	t.Helper()
+	t.Run("sqlite", func(t *testing.T) { test(t, testenv.Start) })
+	if !pgtest.Available(t) {
+		return
+	}
+	t.Run("postgres", func(t *testing.T) {
+		test(t, func(t testing.TB, change ...func(*server.Config)) *testenv.Server {
+			return testenv.Start(t, append(change, testenv.OnPostgres(t))...)
+		})
+	})
+}
+
 // try runs scenarios, each with a server of its own, and compares what the API answers, letter for letter.
 func try(t *testing.T, list []scenario) {
+	t.Helper()
+	onEach(t, func(t *testing.T, start starter) { tryOn(t, start, list) })
+}
+
+func tryOn(t *testing.T, start starter, list []scenario) {
 	t.Helper()
 	for _, tc := range list {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			s := testenv.Start(t, quick)
+			s := start(t, quick)
 			id, instance := tc.run(t, s)
 			for _, target := range s.Await(id).Targets.Items {
 				if target.Instance != instance {
@@ -167,7 +190,7 @@ func accountDisabled(t *testing.T, s *testenv.Server) (waybill.DeliveryID, waybi
 		t.Fatal(err)
 	}
 	st, err := store.Open(t.Context(), store.Config{
-		URL: "sqlite:" + filepath.Join(s.Dir, "waybill.db"), AuditKey: control.AuditKey(sealer),
+		URL: s.Database(), AuditKey: control.AuditKey(sealer),
 	}, testenv.Logger(t))
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@
 package testenv
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -80,6 +81,11 @@ func (s *Server) open() {
 	}
 	s.Server = srv
 	s.stop = run(s.t, "server", srv.Run, srv.Close)
+}
+
+// Database returns the URL of the server's database.
+func (s *Server) Database() string {
+	return cmp.Or(s.cfg.Database, "sqlite:"+filepath.Join(s.Dir, "waybill.db"))
 }
 
 // Later sets the server's clock forward. What it is waiting for by itself it goes on waiting for.
