@@ -10,6 +10,14 @@ import (
 	"github.com/openwaybill/waybill/internal/wire"
 )
 
+// echo returns what the server wants back with the answers to d.
+func echo(d *wire.Deliver) string {
+	if len(d.Trace) > wire.MaxTrace {
+		return ""
+	}
+	return d.Trace
+}
+
 const (
 	maxDeliveryID = 64       // bytes; it becomes part of a file name and of a subject
 	maxWords      = 16 << 10 // bytes of name, directory, owner and group together; they go into the journal

@@ -139,7 +139,7 @@ func (e *executor) offer(d *wire.Deliver) verdict {
 		now := e.clock.millis()
 		e.finish(task{delivery: d.Delivery}, &wire.Report{
 			Delivery: d.Delivery, Cause: string(waybill.CauseDeadline), Detail: "it arrived after its deadline",
-			Started: now, Finished: now,
+			Started: now, Finished: now, Trace: echo(d),
 		})
 	}
 	return v
@@ -296,7 +296,7 @@ var errJournal = errors.New("the agent's journal cannot be written; see to the d
 // place carries out d. It returns nil if ctx cut it off.
 func (e *executor) place(ctx context.Context, d *wire.Deliver, started int64) *wire.Report {
 	before, started, err := e.journal.taken(d, started)
-	report := &wire.Report{Delivery: d.Delivery, Started: started}
+	report := &wire.Report{Delivery: d.Delivery, Started: started, Trace: echo(d)}
 	switch {
 	case err != nil:
 		err = fmt.Errorf("%w: %w", errJournal, err)

@@ -358,7 +358,7 @@ func (s *session) take(work context.Context, d *wire.Deliver, asked time.Time) v
 	}
 	started := s.a.clock.millis()
 	s.a.cfg.Hooks.trace(TraceAccepted, d.Delivery)
-	s.publish(wire.OpAck, &wire.Ack{Delivery: d.Delivery, Started: started})
+	s.publish(wire.OpAck, &wire.Ack{Delivery: d.Delivery, Started: started, Trace: echo(d)})
 	s.a.cfg.Hooks.trace(TraceAcked, d.Delivery)
 	s.a.exec.start(work, d, started)
 	return accepted

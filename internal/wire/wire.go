@@ -31,6 +31,7 @@ const (
 	MaxPullBytes = 512 << 10
 	MaxOpen      = 256 // delivery IDs in one Beat
 	MaxDetail    = 512 // bytes of a Report's Detail
+	MaxTrace     = 64  // bytes of a Trace; a longer one is not echoed
 )
 
 // Names of the messages from an agent; the last element of their subject.
@@ -160,12 +161,15 @@ type Deliver struct {
 	Group     string `cbor:"9,keyasint"`
 	Mode      uint32 `cbor:"10,keyasint"` // the twelve permission bits of Unix
 	Overwrite bool   `cbor:"11,keyasint"`
+	// Trace is a W3C traceparent, to be echoed in Ack and Report as it is; empty: nobody traces this.
+	Trace string `cbor:"12,keyasint,omitempty"`
 }
 
 // Ack says that a delivery has been taken up. It is not answered: a lost one only makes Running invisible.
 type Ack struct {
 	Delivery string `cbor:"1,keyasint"`
-	Started  int64  `cbor:"2,keyasint"` // server time as the agent estimates it, Unix milliseconds
+	Started  int64  `cbor:"2,keyasint"`           // server time as the agent estimates it, Unix milliseconds
+	Trace    string `cbor:"3,keyasint,omitempty"` // of Deliver, at most MaxTrace bytes
 }
 
 // Report tells the outcome of a delivery. It is a request, repeated until Confirm answers it.
@@ -176,6 +180,7 @@ type Report struct {
 	Started  int64  `cbor:"4,keyasint"`           // as in Ack
 	Finished int64  `cbor:"5,keyasint"`           // likewise
 	SHA256   []byte `cbor:"6,keyasint,omitempty"` // of the bytes re-read from the final path; the proof of success
+	Trace    string `cbor:"7,keyasint,omitempty"` // as in Ack; empty if the agent ended meanwhile
 }
 
 // Confirm answers Report: the outcome is durably stored, the agent may forget it.

@@ -20,9 +20,9 @@ var messages = []any{
 	&Bye{"s", ByeUpgrading},
 	&Pull{"f-1"},
 	&PullReply{[]Deliver{{Delivery: "f-1", Content: []byte{}, SHA256: []byte{1}}}, true},
-	&Deliver{"f-1", 1, 2, "n", "/d", []byte("c"), []byte{1}, "root", "root", 0o4755, true},
-	&Ack{"f-1", 1},
-	&Report{"f-1", "exists", "detail", 1, 2, []byte{1}},
+	&Deliver{"f-1", 1, 2, "n", "/d", []byte("c"), []byte{1}, "root", "root", 0o4755, true, "00-t"},
+	&Ack{"f-1", 1, "00-t"},
+	&Report{"f-1", "exists", "detail", 1, 2, []byte{1}, "00-t"},
 	&Confirm{1},
 	&Probe{"n"},
 	&Alive{"s", "n"},
@@ -47,7 +47,7 @@ func TestBytesOnTheWire(t *testing.T) {
 		message any
 		want    string
 	}{
-		{&Ack{"f-1", 5}, "a20163662d310205"},
+		{&Ack{Delivery: "f-1", Started: 5}, "a20163662d310205"},
 		{&Confirm{7}, "a10107"},
 		{&Report{Delivery: "f-1", Started: 1, Finished: 2}, "a30163662d3104010502"},
 		{&Beat{Session: "s"}, "a1016173"},
@@ -66,7 +66,7 @@ func TestDecodeIgnoresWhatItDoesNotKnow(t *testing.T) {
 		Later    string `cbor:"99,keyasint"`
 	}{"f-1", 5, "from a newer agent"}
 	var a Ack
-	if err := Decode(Encode(newer), &a); err != nil || a != (Ack{"f-1", 5}) {
+	if err := Decode(Encode(newer), &a); err != nil || a != (Ack{Delivery: "f-1", Started: 5}) {
 		t.Errorf("%+v, %v", a, err)
 	}
 }
