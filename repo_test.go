@@ -92,7 +92,7 @@ const cmdAgent = "cmd/waybill-agent"
 
 var keptFromAgent = []string{
 	"database/sql", "modernc.org/", "github.com/pressly/goose", "github.com/jackc/pgx",
-	"github.com/nats-io/nats-server", "github.com/prometheus/",
+	"github.com/nats-io/nats-server", "github.com/prometheus/", "go.opentelemetry.io/",
 }
 
 var forbiddenNames = []string{
