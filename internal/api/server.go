@@ -29,6 +29,7 @@ import (
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/acs"
 	"github.com/openwaybill/waybill/internal/control"
+	"github.com/openwaybill/waybill/internal/telemetry"
 )
 
 // Bounds of a request (validity of a timestamp: RPC request rules; the length of the request line and headers is net/http's to bound).
@@ -49,6 +50,8 @@ type Config struct {
 	// AccountRate bounds the requests of one account, OperationRate those of one account to one operation, each on this
 	// server. Zero: not at all.
 	AccountRate, OperationRate Rate
+	// Tracer traces requests; nil: nobody does.
+	Tracer *telemetry.Tracer
 }
 
 // service is what this package needs of control.Service, each part beside the operations that use it.
@@ -149,6 +152,7 @@ type exchange struct {
 	op     *Operation
 	wait   time.Duration // of a throttled request: when to come again
 	place  *place        // of its answer, if that may be long
+	span   telemetry.Span
 }
 
 // ServeHTTP implements http.Handler. It answers every path; all but "/" with an error.
@@ -157,6 +161,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.underWay.Inc()
 	defer s.underWay.Dec()
 	x := &exchange{id: strings.ToUpper(uuid.NewString()), host: r.Host, format: acs.JSON}
+	ctx, span := s.cfg.Tracer.Request(r, "request")
+	if x.span = span; span.On() {
+		r = r.WithContext(ctx)
+	}
 	out, err := guard(func() (reply, error) { return s.serve(w, r, x) })
 	status, code, body, err := s.encode(x, out, err)
 	defer x.place.leave()
@@ -187,6 +195,7 @@ func (s *Server) report(ctx context.Context, x *exchange, status int, code strin
 	}
 	s.requests.WithLabelValues(label, code).Inc()
 	s.duration.WithLabelValues(label).Observe(took.Seconds())
+	x.endSpan(label, status, code)
 
 	attrs := []slog.Attr{
 		slog.String("action", clip(x.action)),
@@ -195,6 +204,9 @@ func (s *Server) report(ctx context.Context, x *exchange, status int, code strin
 		slog.Int("status", status),
 		slog.String("code", code),
 		slog.Duration("duration", took),
+	}
+	if traceID, spanID := x.span.IDs(); traceID != "" {
+		attrs = append(attrs, slog.String("trace_id", traceID), slog.String("span_id", spanID))
 	}
 	level := slog.LevelInfo
 	if status >= http.StatusInternalServerError {
@@ -208,6 +220,21 @@ func (s *Server) report(ctx context.Context, x *exchange, status int, code strin
 		attrs = append(attrs, slog.String("stack", string(p.stack)))
 	}
 	s.log.LogAttrs(ctx, level, "api request", attrs...)
+}
+
+// endSpan ends the span of a request, under the name of its operation.
+func (x *exchange) endSpan(label string, status int, code string) {
+	if x.op != nil {
+		x.span.Name(label)
+	}
+	x.span.String("waybill.request.id", x.id)
+	x.span.Int("http.response.status_code", status)
+	if status >= http.StatusInternalServerError {
+		x.span.Fail(code)
+	} else if status >= http.StatusBadRequest {
+		x.span.String("error.type", code) // the client's, which is no failure of ours
+	}
+	x.span.End(nil)
 }
 
 // clip bounds what a stranger can write into the log with one request.

@@ -23,6 +23,7 @@ import (
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/acs"
 	"github.com/openwaybill/waybill/internal/control"
+	"github.com/openwaybill/waybill/internal/telemetry"
 )
 
 var upperUUID = regexp.MustCompile(`^[0-9A-F]{8}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{12}$`)
@@ -494,6 +495,28 @@ func TestInternalErrorsStayInside(t *testing.T) {
 	status, _, body = serve(newTestServer(f, Config{}), signV1("DescribeRegions"))
 	if status != 500 || pick(t, body, "Code") != "InternalError" || strings.Contains(body, "fire") {
 		t.Errorf("status %d, body %s", status, body)
+	}
+}
+
+// TestLogNamesTheTrace looks that the line of a request can be found from its trace, and only then has its IDs.
+func TestLogNamesTheTrace(t *testing.T) {
+	t.Parallel()
+	const traceID = "0af7651916cd43dd8448eb211c80319c"
+	var log bytes.Buffer
+	lines := slog.New(slog.NewTextHandler(&log, nil))
+	tracer, err := telemetry.NewTracer(t.Context(), telemetry.TraceConfig{Endpoint: "http://127.0.0.1:1"}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cfg := range []Config{{}, {Tracer: tracer}} {
+		log.Reset()
+		r := signV1("DescribeRegions")
+		r.Header.Set("traceparent", "00-"+traceID+"-b7ad6b7169203331-01")
+		serve(newServer(cfg, newFake(), prometheus.NewRegistry(), lines), r)
+		line := log.String()
+		if traced := cfg.Tracer != nil; strings.Contains(line, "trace_id="+traceID) != traced || strings.Contains(line, "span_id=") != traced {
+			t.Errorf("traced %t, and logged %s", traced, line)
+		}
 	}
 }
 

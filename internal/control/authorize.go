@@ -14,6 +14,7 @@ import (
 
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/policy"
+	"github.com/openwaybill/waybill/internal/telemetry"
 )
 
 // Denial is an act that policies do not allow. Its code is NotAuthorized.
@@ -44,7 +45,9 @@ func (d *Denial) Unwrap() error {
 //
 // An account may do everything with its own keys. A user may do what its policies and those of its groups allow. A
 // temporary key may at most what the key it was issued with may and, if it came with a policy, what that allows too.
-func (s *Service) Authorize(ctx context.Context, act *waybill.Act, requestTags []waybill.Tag) error {
+func (s *Service) Authorize(ctx context.Context, act *waybill.Act, requestTags []waybill.Tag) (err error) {
+	ctx, span := telemetry.Child(ctx, telemetry.Inside, "authorize")
+	defer func() { span.End(err) }()
 	sets, err := s.policiesOf(ctx, act.Principal)
 	if err != nil || len(sets) == 0 {
 		return err

@@ -77,7 +77,7 @@ func (s *Service) dispatch(ctx context.Context, id waybill.DeliveryID, instances
 	if gone, err := s.accountGone(ctx, d.Account); err != nil || gone {
 		return err
 	}
-	s.tell(&d, instances, publishedRepeat)
+	s.tell(ctx, &d, instances, publishedRepeat)
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/store"
+	"github.com/openwaybill/waybill/internal/telemetry"
 	"github.com/openwaybill/waybill/internal/wire"
 )
 
@@ -29,6 +30,7 @@ const maxChanges = 1024
 // change is an event on its way into the store, and what became of it.
 type change struct {
 	store.Change
+	ctx     context.Context // of who waits for it, for traces only
 	applied bool
 	err     error
 }
@@ -39,7 +41,11 @@ func (s *Service) applyChanges(batch []*change) {
 	for i, c := range batch {
 		list[i] = c.Change
 	}
-	applied, err := s.store.Apply(context.Background(), list) // shared by many callers: none of their contexts may end it
+	// Shared by many callers: none of their contexts may end it.
+	ctx, span := telemetry.Shared(len(batch), func(i int) context.Context { return batch[i].ctx }, telemetry.Inside, "apply reports")
+	span.Int("waybill.reports", len(batch))
+	applied, err := s.store.Apply(ctx, list)
+	span.End(err)
 	for i, c := range batch {
 		if c.err = err; err != nil {
 			continue
@@ -50,15 +56,15 @@ func (s *Service) applyChanges(batch []*change) {
 	}
 }
 
-func (s *Service) apply(c store.Change) (applied bool, err error) {
-	ch := &change{Change: c}
+func (s *Service) apply(ctx context.Context, c store.Change) (applied bool, err error) {
+	ch := &change{Change: c, ctx: ctx}
 	s.changes.Do(ch)
 	return ch.applied, ch.err
 }
 
 // Ack records that an instance has taken up a delivery.
-func (s *Service) Ack(_ context.Context, id waybill.InstanceID, delivery waybill.DeliveryID, started time.Time) error {
-	_, err := s.apply(store.Change{Delivery: delivery, Instance: id, Event: waybill.Event{To: waybill.Running, Started: started, Reported: true}})
+func (s *Service) Ack(ctx context.Context, id waybill.InstanceID, delivery waybill.DeliveryID, started time.Time) error {
+	_, err := s.apply(ctx, store.Change{Delivery: delivery, Instance: id, Event: waybill.Event{To: waybill.Running, Started: started, Reported: true}})
 	return err
 }
 
@@ -73,12 +79,12 @@ func (s *Service) Started(ctx context.Context, id waybill.InstanceID, deliveries
 
 // Report records the outcome of a delivery on an instance, and returns once it is durable. A report that comes again,
 // too late, or for a delivery that the instance is no target of, changes nothing and is no error: the agent may forget it.
-func (s *Service) Report(_ context.Context, id waybill.InstanceID, o Outcome) error {
+func (s *Service) Report(ctx context.Context, id waybill.InstanceID, o Outcome) error {
 	e := waybill.Event{
 		To: o.Cause.Status(), Cause: o.Cause, Detail: truncate(o.Detail), Started: o.Started, Finished: o.Finished,
 		Reported: true, SHA256: o.SHA256, From: o.From,
 	}
-	_, err := s.apply(store.Change{Delivery: o.Delivery, Instance: id, Event: e})
+	_, err := s.apply(ctx, store.Change{Delivery: o.Delivery, Instance: id, Event: e})
 	return err
 }
 

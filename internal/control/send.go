@@ -11,6 +11,7 @@ import (
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/identity"
 	"github.com/openwaybill/waybill/internal/store"
+	"github.com/openwaybill/waybill/internal/telemetry"
 	"github.com/openwaybill/waybill/internal/wire"
 )
 
@@ -40,8 +41,14 @@ const (
 // nothing depends on that message. Instances that are not there, or cannot be reached by definition, end at once; only
 // if none of them exists is the request refused with InstanceNotFound. A repetition, known by the token of act, returns
 // what the first returned.
-func (s *Service) Send(ctx context.Context, act *waybill.Act, req SendRequest) (waybill.DeliveryID, error) {
-	return once(ctx, s, act, func() (waybill.DeliveryID, error) { return s.send(ctx, act, req) })
+func (s *Service) Send(ctx context.Context, act *waybill.Act, req SendRequest) (id waybill.DeliveryID, err error) {
+	within, span := telemetry.Child(ctx, telemetry.Inside, "send")
+	defer func() {
+		span.String("waybill.delivery.id", string(id))
+		span.Int("waybill.delivery.targets", len(req.Instances))
+		span.End(err)
+	}()
+	return once(within, s, act, func() (waybill.DeliveryID, error) { return s.send(within, act, req) })
 }
 
 func (s *Service) send(ctx context.Context, act *waybill.Act, req SendRequest) (waybill.DeliveryID, error) {
@@ -105,7 +112,7 @@ func (s *Service) accept(ctx context.Context, act *waybill.Act, req *SendRequest
 		}
 	}
 	if open {
-		s.tell(&store.Dispatch{Delivery: d.Delivery, Data: d.Data}, told, publishedFirst)
+		s.tell(ctx, &store.Dispatch{Delivery: d.Delivery, Data: d.Data}, told, publishedFirst)
 		s.deadline.set(d.Deadline.Add(s.cfg.Grace))
 		s.repeats.add(d.ID, d.Deadline, s.now()) // also for one that came while this was written
 	}
@@ -239,7 +246,7 @@ func (s *Service) message(d *store.Dispatch) (wire.Deliver, error) {
 
 // tell publishes d to instances, and counts it as of that kind. What gets lost is repeated later, so an error is only
 // logged.
-func (s *Service) tell(d *store.Dispatch, instances []waybill.InstanceID, kind string) {
+func (s *Service) tell(ctx context.Context, d *store.Dispatch, instances []waybill.InstanceID, kind string) {
 	if len(instances) == 0 {
 		return
 	}
@@ -248,11 +255,19 @@ func (s *Service) tell(d *store.Dispatch, instances []waybill.InstanceID, kind s
 		s.log.Error("encode delivery", "delivery_id", d.ID, "err", err)
 		return
 	}
+	ctx, span := telemetry.Child(ctx, telemetry.Produces, "publish deliver")
+	defer span.End(nil)
+	span.String("messaging.system", "nats")
+	span.String("messaging.operation.type", "send")
+	span.Int("messaging.batch.message_count", len(instances))
+	span.String("waybill.delivery.id", m.Delivery)
+	m.Trace = telemetry.TraceParent(ctx)
 	b := wire.Encode(m)
 	published := s.metrics.published.WithLabelValues(kind)
 	for _, id := range instances {
 		if err := s.bus.Publish(wire.ToAgent(string(id), wire.OpDeliver), b); err != nil {
 			s.log.Warn("publish delivery; it will be repeated", "delivery_id", d.ID, "instance_id", id, "err", err)
+			span.Fail("publish")
 			return
 		}
 		published.Inc()

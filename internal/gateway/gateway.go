@@ -16,6 +16,7 @@ import (
 	"github.com/openwaybill/waybill/internal/attempts"
 	"github.com/openwaybill/waybill/internal/control"
 	"github.com/openwaybill/waybill/internal/identity"
+	"github.com/openwaybill/waybill/internal/telemetry"
 	"github.com/openwaybill/waybill/internal/wire"
 )
 
@@ -32,6 +33,8 @@ type Config struct {
 	TokenLife time.Duration
 	// Attempts slows down whoever guesses codes; nil: a limiter of its own.
 	Attempts *attempts.Limiter
+	// Tracer traces what agents answer to what was traced; nil: nobody does.
+	Tracer *telemetry.Tracer
 }
 
 // DefaultTokenLife lets a server be down for most of a day.

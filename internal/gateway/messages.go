@@ -13,6 +13,7 @@ import (
 
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/control"
+	"github.com/openwaybill/waybill/internal/telemetry"
 	"github.com/openwaybill/waybill/internal/wire"
 )
 
@@ -147,6 +148,16 @@ func (g *Gateway) message(ctx context.Context, r route, m message) (send func())
 	}
 }
 
+// trace begins the span of a message about a delivery, if the agent says that it is traced.
+func (g *Gateway) trace(ctx context.Context, op string, id waybill.InstanceID, delivery, parent string) (context.Context, telemetry.Span) {
+	ctx, span := g.cfg.Tracer.Message(ctx, parent, op)
+	span.String("messaging.system", "nats")
+	span.String("messaging.operation.type", "process")
+	span.String("waybill.instance.id", string(id))
+	span.String("waybill.delivery.id", delivery)
+	return ctx, span
+}
+
 // malformed returns errMalformed if one of ids is longer than any of ours.
 func malformed(ids ...string) error {
 	for _, id := range ids {
@@ -222,20 +233,24 @@ func (g *Gateway) pull(ctx context.Context, id waybill.InstanceID, m *wire.Pull)
 	return &page, nil
 }
 
-func (g *Gateway) ack(ctx context.Context, id waybill.InstanceID, m *wire.Ack) (any, error) {
+func (g *Gateway) ack(ctx context.Context, id waybill.InstanceID, m *wire.Ack) (_ any, err error) {
 	if err := malformed(m.Delivery); err != nil {
 		return nil, err
 	}
+	ctx, span := g.trace(ctx, wire.OpAck, id, m.Delivery, m.Trace)
+	defer func() { span.End(err) }()
 	return nil, g.service.Ack(ctx, id, waybill.DeliveryID(m.Delivery), moment(m.Started))
 }
 
-func (g *Gateway) report(ctx context.Context, id waybill.InstanceID, m *wire.Report) (any, error) {
+func (g *Gateway) report(ctx context.Context, id waybill.InstanceID, m *wire.Report) (_ any, err error) {
 	if err := malformed(m.Delivery, m.Cause); err != nil {
 		return nil, err
 	}
 	if n := len(m.SHA256); n != 0 && n != sha256.Size {
 		return nil, fmt.Errorf("%w: a digest of %d bytes", errMalformed, n)
 	}
+	ctx, span := g.trace(ctx, wire.OpReport, id, m.Delivery, m.Trace)
+	defer func() { span.End(err) }()
 	o := control.Outcome{
 		Delivery: waybill.DeliveryID(m.Delivery), Cause: waybill.Cause(m.Cause), Detail: m.Detail,
 		Started: moment(m.Started), Finished: moment(m.Finished), SHA256: m.SHA256,
@@ -244,6 +259,8 @@ func (g *Gateway) report(ctx context.Context, id waybill.InstanceID, m *wire.Rep
 		o.Detail = fmt.Sprintf("unknown cause %q: %s", o.Cause, o.Detail)
 		o.Cause = waybill.CauseAgentBroke
 	}
+	span.String("waybill.target.cause", string(o.Cause))
+	telemetry.Work(ctx, "place file", o.Started, o.Finished)
 	return g.confirm(g.service.Report(ctx, id, o))
 }
 

@@ -71,7 +71,8 @@ type Config struct {
 	BootstrapID  string // the first access key; empty: made up
 	BootstrapKey string
 	Control      control.Config
-	Assist       assist.Config // of official agents; Node and Attempts are set by Open
+	Tracer       *telemetry.Tracer // of what is done; nil: nobody traces. Closing it is its owner's
+	Assist       assist.Config     // of official agents; Node and Attempts are set by Open
 	// Inherited listeners are used instead of binding their addresses, and belong to the server; nil: none.
 	Inherited *Inherited
 }
@@ -447,12 +448,16 @@ const maxTokenLife = 7 * 24 * time.Hour
 func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Operator) error {
 	rpc := api.New(api.Config{
 		HelpURL: s.cfg.HelpURL, AccountRate: api.Rate{PerSecond: s.cfg.AccountRate}, OperationRate: api.Rate{PerSecond: s.cfg.ActionRate},
+		Tracer: s.cfg.Tracer,
 	}, s.control, s.registry, s.log)
 	s.registry.MustRegister(telemetry.BuildInfo(s.cfg.Version), newExpiry(tlsConfig, ca), s.store, s.bus)
+	if s.cfg.Tracer != nil {
+		s.registry.MustRegister(s.cfg.Tracer)
+	}
 	refused := connectionsRefused()
 	s.registry.MustRegister(refused)
 	guesses := new(attempts.Limiter) // whichever door they try
-	gw := gateway.Config{CA: ca, Addresses: s.cfg.AgentAddress, TokenLife: s.cfg.TokenLife, Attempts: guesses}
+	gw := gateway.Config{CA: ca, Addresses: s.cfg.AgentAddress, TokenLife: s.cfg.TokenLife, Attempts: guesses, Tracer: s.cfg.Tracer}
 	if a, ok := s.bus.Addr().(*net.TCPAddr); ok {
 		gw.AgentPort = a.Port
 	} else if len(gw.Addresses) == 0 {

@@ -14,6 +14,7 @@ import (
 // dialect is what differs between the databases we run on. Queries are written for both, with ? for parameters.
 type dialect struct {
 	name   string
+	system string // its name in OpenTelemetry
 	goose  goose.Dialect
 	folder string // of its migrations
 	rows   string // a FROM item with one parameter: the elements of a JSON array, as a column named value
@@ -30,11 +31,11 @@ type dialect struct {
 
 var (
 	sqliteDialect = dialect{
-		name: "sqlite", goose: goose.DialectSQLite3, folder: "migrations/sqlite",
+		name: "sqlite", system: "sqlite", goose: goose.DialectSQLite3, folder: "migrations/sqlite",
 		rows: "json_each(?)", inOrder: "CROSS JOIN", unindexed: "+",
 	}
 	postgresDialect = dialect{
-		name: "postgres", goose: goose.DialectPostgres, folder: "migrations/postgres",
+		name: "postgres", system: "postgresql", goose: goose.DialectPostgres, folder: "migrations/postgres",
 		rows: "jsonb_array_elements(CAST(? AS jsonb))", inOrder: "JOIN", lock: " FOR UPDATE", keep: " FOR KEY SHARE", shared: true,
 	}
 )

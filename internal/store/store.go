@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/telemetry"
 )
 
 // What callers branch on. They stand for themselves, without more words.
@@ -83,8 +84,11 @@ func (s *Store) write(ctx context.Context, fn func(*tx) error) error {
 func accountWide(account waybill.AccountID) string { return "account " + string(account) }
 
 // writeAlone is write, while no other server writes what is to be alone with the same thing.
-func (s *Store) writeAlone(ctx context.Context, with string, fn func(*tx) error) error {
-	op := &write{ctx: ctx, fn: fn, alone: with}
+func (s *Store) writeAlone(ctx context.Context, with string, fn func(*tx) error) (err error) {
+	within, span := telemetry.Child(ctx, telemetry.Asks, "store write")
+	span.String("db.system.name", s.dialect.system)
+	defer func() { span.End(err) }()
+	op := &write{ctx: within, fn: fn, alone: with}
 	if s.act == nil || s.act.Recorded {
 		return s.writes.run(op)
 	}
@@ -99,7 +103,7 @@ func (s *Store) writeAlone(ctx context.Context, with string, fn func(*tx) error)
 		t.record(s.act, waybill.AuditOK)
 		return nil
 	}
-	err := s.writes.run(op)
+	err = s.writes.run(op)
 	s.act.Recorded = err == nil
 	return err
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/batch"
+	"github.com/openwaybill/waybill/internal/telemetry"
 )
 
 // maxGroup bounds how many writes share a transaction, and so how long the first waits for the last.
@@ -211,8 +212,11 @@ func (w *writer) commit(ops []*write) {
 	if len(ops) == 0 {
 		return
 	}
+	_, span := telemetry.Shared(len(ops), func(i int) context.Context { return ops[i].ctx }, telemetry.Asks, "store transaction")
+	span.Int("waybill.store.writes", len(ops))
 	begun := time.Now()
 	err := classify(w.together(context.Background(), ops))
+	span.End(err)
 	w.metrics.transaction.Observe(time.Since(begun).Seconds())
 	w.metrics.group.Observe(float64(len(ops)))
 	if errors.Is(err, context.DeadlineExceeded) { // the group's own
