@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -29,6 +30,7 @@ import (
 type serverOptions struct {
 	server.Config
 	configFile string
+	otlp       string // base URL of a collector of traces
 	logLevel   string
 	logFormat  string
 }
@@ -121,6 +123,8 @@ func (o *serverOptions) addFlags(f *pflag.FlagSet) {
 	f.DurationVar(&c.RetainFor, "retain-for", c.RetainFor, "how long ended deliveries are kept")
 	f.IntVar(&c.RetainCount, "retain-count", c.RetainCount, "how many deliveries of an account in a region are kept")
 	f.DurationVar(&c.RetainAuditFor, "audit-retain-for", c.RetainAuditFor, "how long audit records are kept")
+	f.StringVar(&o.otlp, "otlp-endpoint", "", "base `URL` of a collector to send traces to, by OTLP over HTTP, such as http://127.0.0.1:4318; "+
+		"none by default (or OTEL_EXPORTER_OTLP_ENDPOINT)")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 }
@@ -191,6 +195,11 @@ func (o *serverOptions) run(ctx context.Context, e env) error {
 	if err := checkListeners(&o.Config); err != nil {
 		return err
 	}
+	closeTracer, err := o.trace(ctx, e, log)
+	if err != nil {
+		return err
+	}
+	defer closeTracer()
 	s, err := server.Open(ctx, o.Config, log)
 	if err != nil {
 		return err
@@ -221,6 +230,35 @@ func (o *serverOptions) run(ctx context.Context, e env) error {
 		return nil
 	})
 	return errors.Join(eg.Wait(), s.Close())
+}
+
+// tracesWithin bounds how long a server that ends tries to get rid of the traces it has.
+const tracesWithin = 3 * time.Second
+
+// trace begins to trace if a flag or the environment says so. The returned function sends what is left.
+func (o *serverOptions) trace(ctx context.Context, e env, log *slog.Logger) (closeTracer func(), err error) {
+	getenv := func(name string) string {
+		v, _ := e.lookup(name)
+		return v
+	}
+	wanted, err := telemetry.TracesWanted(getenv)
+	if err != nil {
+		return nil, &exitError{exitUsage, err}
+	}
+	if !wanted && o.otlp == "" {
+		return func() {}, nil
+	}
+	if o.Tracer, err = telemetry.NewTracer(ctx, telemetry.TraceConfig{Endpoint: o.otlp, Version: version}, log); err != nil {
+		return nil, &exitError{exitUsage, err}
+	}
+	log.Info("traces are sent")
+	return func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tracesWithin)
+		defer cancel()
+		if err := o.Tracer.Close(ctx); err != nil {
+			log.Warn("the last traces were not sent", "err", err)
+		}
+	}, nil
 }
 
 // handOver leaves the sockets of s to a successor when it is told to, and returns when one has them, or ctx ends.

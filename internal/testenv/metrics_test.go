@@ -87,7 +87,7 @@ func families(t *testing.T, page []byte) map[string]*dto.MetricFamily {
 // what is there must be listed with its type and labels, and what is listed must be there.
 func TestMetricsAreDocumented(t *testing.T) {
 	t.Parallel()
-	s := testenv.Start(t)
+	s, _ := traced(t)
 	native, official := s.Agent(), s.Official()
 	request := testenv.File(native)
 	request.Instances = append(request.Instances, official.ID)
