@@ -7,7 +7,7 @@ export CGO_ENABLED ?= 0
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/waybill and bin/waybill-agent
@@ -53,6 +53,14 @@ ceilings: ## connect 10,000 agents to one server, and say what each costs it (mi
 .PHONY: cross
 cross: ## build the agent for every system it is made for
 	sh scripts/cross.sh
+
+.PHONY: packages
+packages: ## make bin/packages: deb and rpm of server and agent, amd64 and arm64
+	VERSION='$(VERSION)' sh scripts/packages.sh
+
+.PHONY: packages-test
+packages-test: ## install, upgrade and remove the packages in a Debian with systemd (minutes; needs root, debootstrap, rpm)
+	sh scripts/packages-test.sh
 
 .PHONY: docs
 docs: ## write the generated documents again
