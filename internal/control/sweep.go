@@ -210,6 +210,15 @@ func (s *Service) runRetention(ctx context.Context) error {
 }
 
 func (s *Service) retain(ctx context.Context) error {
+	before := s.now().Add(-s.cfg.RetainFor)
+	dropped, err := s.store.DropBefore(ctx, before)
+	if dropped > 0 {
+		s.log.Info("removed old deliveries", "count", dropped)
+	}
+	if err != nil {
+		return err
+	}
+	before = before.Add(-s.store.RetainsWhole()) // what is younger goes with others of its time
 	scopes, err := s.store.Scopes(ctx)
 	if err != nil {
 		return err
@@ -217,7 +226,7 @@ func (s *Service) retain(ctx context.Context) error {
 	for _, scope := range scopes {
 		total := 0
 		for n := sweepBatch; n == sweepBatch && ctx.Err() == nil; total += n {
-			if n, err = s.store.Expire(ctx, scope, s.now().Add(-s.cfg.RetainFor), s.cfg.RetainCount, sweepBatch); err != nil {
+			if n, err = s.store.Expire(ctx, scope, before, s.cfg.RetainCount, sweepBatch); err != nil {
 				return err
 			}
 			s.metrics.removed.WithLabelValues(removedDeliveries).Add(float64(n))

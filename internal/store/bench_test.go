@@ -14,15 +14,30 @@ import (
 	"time"
 
 	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/pgtest"
 )
 
 // callers is how many callers these benchmarks have at once.
 const callers = 64
 
+// onEachBench runs a benchmark on every kind of database, with the URL of an empty one for each call.
+func onEachBench(b *testing.B, bench func(b *testing.B, url func(*testing.B) string)) {
+	b.Run("db=sqlite", func(b *testing.B) {
+		bench(b, func(b *testing.B) string { return "sqlite:" + filepath.Join(b.TempDir(), "waybill.db") })
+	})
+	if !pgtest.Available(b) {
+		return
+	}
+	b.Run("db=postgres", func(b *testing.B) {
+		server := pgtest.Start(b, pgtest.Options{Durable: true})
+		bench(b, func(b *testing.B) string { return server.Database(b) })
+	})
+}
+
 // benchStore is a store on a real disk with an account, a key and n instances.
-func benchStore(b *testing.B, n int) *Store {
+func benchStore(b *testing.B, url string, n int) *Store {
 	b.Helper()
-	s, err := Open(b.Context(), Config{URL: "sqlite:" + filepath.Join(b.TempDir(), "waybill.db"), AuditKey: auditKey}, slog.New(slog.DiscardHandler))
+	s, err := Open(b.Context(), Config{URL: url, AuditKey: auditKey}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -73,11 +88,14 @@ func benchAct(n int64) *waybill.Act {
 
 // BenchmarkAddDelivery stores deliveries to one instance: alone, with the audit record of a request, and with its nonce
 // too.
-func BenchmarkAddDelivery(b *testing.B) {
+func BenchmarkAddDelivery(b *testing.B) { onEachBench(b, benchmarkAddDelivery) }
+
+func benchmarkAddDelivery(b *testing.B, url func(*testing.B) string) {
 	for _, with := range []string{"nothing", "audit", "audit,nonce"} {
 		b.Run("with="+with, func(b *testing.B) {
-			s := benchStore(b, 1)
+			s := benchStore(b, url(b), 1)
 			var next atomic.Int64
+			b.ResetTimer()
 			b.ReportAllocs()
 			b.SetParallelism(callers)
 			b.RunParallel(func(pb *testing.PB) {
@@ -101,9 +119,40 @@ func BenchmarkAddDelivery(b *testing.B) {
 	}
 }
 
+// BenchmarkApply ends a thousand targets of twenty deliveries at once.
+func BenchmarkApply(b *testing.B) { onEachBench(b, benchmarkApply) }
+
+func benchmarkApply(b *testing.B, url func(*testing.B) string) {
+	const deliveries, targets = 20, 50
+	s := benchStore(b, url(b), 1)
+	var n int64
+	for b.Loop() {
+		b.StopTimer()
+		var list []Change
+		for range deliveries {
+			n++
+			d := benchDelivery(n)
+			d.Targets = nil
+			for i := range targets {
+				d.Targets = append(d.Targets, waybill.Target{Instance: machine(i), Status: waybill.Pending})
+				list = append(list, Change{d.ID, machine(i), waybill.Event{To: waybill.Success, Finished: d.Created, Reported: true, SHA256: d.SHA256[:]}})
+			}
+			if err := s.AddDelivery(b.Context(), d); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.StartTimer()
+		if applied, err := s.Apply(b.Context(), list); err != nil || !applied[len(list)-1] {
+			b.Fatal(applied, err)
+		}
+	}
+}
+
 // BenchmarkRead looks up what a request needs, while somebody writes.
-func BenchmarkRead(b *testing.B) {
-	s := benchStore(b, 1000)
+func BenchmarkRead(b *testing.B) { onEachBench(b, benchmarkRead) }
+
+func benchmarkRead(b *testing.B, url func(*testing.B) string) {
+	s := benchStore(b, url(b), 1000)
 	var n atomic.Int64
 	for range 1000 {
 		if err := s.AddDelivery(b.Context(), benchDelivery(n.Add(1))); err != nil {

@@ -41,6 +41,7 @@ func (s *Store) AddDelivery(ctx context.Context, d *NewDelivery) error {
 	if d.Sent != encodeContent(d.ContentType, d.Data) {
 		sent = d.Sent
 	}
+	s.ensurePartition(ctx, d.Created)
 	return s.write(ctx, func(t *tx) error {
 		if err := s.putContent(ctx, t, d.SHA256[:], notNil(d.Data)); err != nil {
 			return fmt.Errorf("store content: %w", err)
@@ -186,13 +187,21 @@ func (s *Store) addTargets(ctx context.Context, q querier, items []waybill.Deliv
 		return nil
 	}
 	index := make(map[waybill.DeliveryID]*waybill.DeliveryResult, len(items))
+	var made *within
+	if s.dialect.shared {
+		made = &within{}
+		for i := range items {
+			made.add(millis(items[i].Created))
+		}
+	}
 	ids := make([]string, len(items))
 	for i := range items {
 		index[items[i].ID] = &items[i]
 		ids[i] = string(items[i].ID)
 	}
 	is, named := s.dialect.named(ids)
-	query, args := targetColumns+` FROM targets t WHERE t.delivery`+is, []any{named}
+	period, times := made.of("t")
+	query, args := targetColumns+` FROM targets t WHERE t.delivery`+is+period, append([]any{named}, times...)
 	if only != "" {
 		query, args = query+` AND t.instance = ?`, append(args, only)
 	}

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net"
 	"os"
 	"slices"
@@ -63,6 +62,8 @@ func (s *Store) openPostgres(ctx context.Context, cfg Config) error {
 	s.brief = brief{s.reads}
 	s.writes = newWriter(session, chain, s.log)
 	s.nonces = newSharedNonces(openPool(conf, "waybill nonces", 1))
+	s.partitions = &partitions{}
+	s.ensurePartition(ctx, s.now())
 	return nil
 }
 
@@ -104,9 +105,15 @@ func postgresUsed(ctx context.Context, url string) (bool, error) {
 // openPool returns a pool that connects when it is used. name is seen in pg_stat_activity.
 func openPool(conf *pgx.ConnConfig, name string, conns int) *sql.DB {
 	conf = conf.Copy()
-	if _, ok := conf.RuntimeParams["application_name"]; !ok {
-		conf.RuntimeParams = maps.Clone(conf.RuntimeParams)
-		conf.RuntimeParams["application_name"] = name
+	for k, v := range map[string]string{
+		"application_name": name,
+		// Every query is written so that one plan is good for all its parameters. Left to itself, the planner prefers to plan
+		// anew each time, to leave out partitions that it leaves out anyway when the plan runs.
+		"plan_cache_mode": "force_generic_plan",
+	} {
+		if _, ok := conf.RuntimeParams[k]; !ok {
+			conf.RuntimeParams[k] = v
+		}
 	}
 	db := stdlib.OpenDB(*conf)
 	db.SetMaxOpenConns(conns)

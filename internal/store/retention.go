@@ -73,12 +73,11 @@ func (s *Store) dropContents(ctx context.Context, t *tx, gone []expired) error {
 	for _, v := range gone {
 		digests[string(v.digest)] = true
 	}
-	for _, digest := range slices.Sorted(maps.Keys(digests)) {
-		if s.dialect.lock != "" { // what another server adds to it meanwhile, the next statement sees
-			if err := t.put(ctx, `SELECT 1 FROM contents WHERE digest = ?`+s.dialect.lock, []byte(digest)); err != nil {
-				return fmt.Errorf("remove content: %w", err)
-			}
-		}
+	sorted := slices.Sorted(maps.Keys(digests))
+	if s.dialect.shared {
+		return s.dropSharedContents(ctx, t, sorted)
+	}
+	for _, digest := range sorted {
 		if err := t.put(ctx, `DELETE FROM contents WHERE digest = ? AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.digest = ?)`,
 			[]byte(digest), []byte(digest)); err != nil {
 			return fmt.Errorf("remove content: %w", err)

@@ -61,6 +61,8 @@ type Store struct {
 	files   map[string]string // of a SQLite database, by what they are
 	log     *slog.Logger
 
+	partitions *partitions
+
 	act    *waybill.Act // what this view of the store writes is written for; nil: nobody's request
 	answer []byte       // what act.Token stands for
 }

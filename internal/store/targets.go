@@ -6,6 +6,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -75,15 +76,23 @@ func (s *Store) Apply(ctx context.Context, changes []Change) (applied []bool, er
 		return nil, nil
 	}
 	keys := make([][2]string, len(changes))
+	named := map[waybill.DeliveryID]bool{}
 	for i, c := range changes {
 		keys[i] = [2]string{string(c.Delivery), string(c.Instance)}
+		named[c.Delivery] = true
 	}
-	encoded := jsonRows(keys)
+	encoded, deliveries := jsonRows(keys), slices.Collect(maps.Keys(named))
 	err = s.write(ctx, func(t *tx) error {
+		made, err := t.madeWithin(ctx, deliveries)
+		if err != nil {
+			return fmt.Errorf("read deliveries: %w", err)
+		}
+		period, times := made.of("t")
 		list, err := all(ctx, t, scanHeld, targetColumns+`, d.digest FROM (
 				SELECT DISTINCT value->>0 AS delivery, value->>1 AS instance FROM `+s.dialect.rows+`) k
-			`+s.dialect.inOrder+` targets t ON t.delivery = k.delivery AND t.instance = k.instance
-			`+s.dialect.inOrder+` deliveries d ON d.id = t.delivery`+s.dialect.lockRows("t.delivery, t.instance", "t"), encoded)
+			`+s.dialect.inOrder+` targets t ON t.delivery = k.delivery AND t.instance = k.instance`+period+`
+			`+s.dialect.inOrder+` deliveries d ON d.id = t.delivery AND d.created = t.created`+s.dialect.lockRows("t.delivery, t.instance", "t"),
+			append([]any{encoded}, times...)...)
 		if err != nil {
 			return fmt.Errorf("read targets: %w", err)
 		}
@@ -114,10 +123,10 @@ func (s *Store) Apply(ctx context.Context, changes []Change) (applied []bool, er
 			target.Target = next
 			targets[key], changed[key] = target, target
 		}
-		if err := s.updateTargets(ctx, t, changed); err != nil {
+		if err := s.updateTargets(ctx, t, made, changed); err != nil {
 			return err
 		}
-		return s.updateCounts(ctx, t, counts)
+		return s.updateCounts(ctx, t, made, counts)
 	})
 	if err != nil {
 		return nil, err
@@ -125,7 +134,7 @@ func (s *Store) Apply(ctx context.Context, changes []Change) (applied []bool, er
 	return applied, nil
 }
 
-func (s *Store) updateTargets(ctx context.Context, t *tx, changed map[targetKey]heldTarget) error {
+func (s *Store) updateTargets(ctx context.Context, t *tx, made *within, changed map[targetKey]heldTarget) error {
 	if len(changed) == 0 {
 		return nil
 	}
@@ -133,23 +142,26 @@ func (s *Store) updateTargets(ctx context.Context, t *tx, changed map[targetKey]
 	for k, v := range changed {
 		rows = append(rows, [8]any{k.delivery, k.instance, v.Status, v.Cause, v.Detail, millis(v.Started), millis(v.Finished), millis(v.Updated)})
 	}
-	n, err := t.exec(ctx, `UPDATE targets SET status = r.status, cause = r.cause, detail = r.detail, started = r.started,
+	period, times := made.of("targets")
+	err := t.putChecked(ctx, func(n int64) error {
+		if n != int64(len(rows)) {
+			return fmt.Errorf("changed %d of %d", n, len(rows))
+		}
+		return nil
+	}, `UPDATE targets SET status = r.status, cause = r.cause, detail = r.detail, started = r.started,
 			finished = r.finished, updated = r.updated
 		FROM (SELECT value->>0 AS delivery, value->>1 AS instance, value->>2 AS status, value->>3 AS cause, value->>4 AS detail,
 			CAST(value->>5 AS BIGINT) AS started, CAST(value->>6 AS BIGINT) AS finished, CAST(value->>7 AS BIGINT) AS updated
 			FROM `+s.dialect.rows+`) r
-		WHERE targets.delivery = r.delivery AND targets.instance = r.instance`, jsonRows(rows))
+		WHERE targets.delivery = r.delivery AND targets.instance = r.instance`+period, append([]any{jsonRows(rows)}, times...)...)
 	if err != nil {
 		return fmt.Errorf("update targets: %w", err)
-	}
-	if n != int64(len(rows)) {
-		return fmt.Errorf("update targets: changed %d of %d", n, len(rows))
 	}
 	return nil
 }
 
 // updateCounts adds differences to the counts of deliveries, and keeps their overall status in step.
-func (s *Store) updateCounts(ctx context.Context, t *tx, differences map[waybill.DeliveryID]*waybill.Counts) error {
+func (s *Store) updateCounts(ctx context.Context, t *tx, made *within, differences map[waybill.DeliveryID]*waybill.Counts) error {
 	if len(differences) == 0 {
 		return nil
 	}
@@ -161,9 +173,11 @@ func (s *Store) updateCounts(ctx context.Context, t *tx, differences map[waybill
 		id waybill.DeliveryID
 		c  waybill.Counts
 	}
+	period, times := made.of("deliveries")
 	list, err := all(ctx, t, func(r *sql.Rows) (v row, err error) {
 		return v, r.Scan(&v.id, &v.c.Pending, &v.c.Running, &v.c.Success, &v.c.Failed)
-	}, `SELECT id, pending, running, success, failed FROM deliveries WHERE id IN (SELECT value->>0 FROM `+s.dialect.rows+`)`+s.dialect.lockRows("id", "deliveries"), jsonRows(column(ids)))
+	}, `SELECT id, pending, running, success, failed FROM deliveries WHERE id IN (SELECT value->>0 FROM `+s.dialect.rows+`)`+period+s.dialect.lockRows("id", "deliveries"),
+		append([]any{jsonRows(column(ids))}, times...)...)
 	if err != nil {
 		return fmt.Errorf("read counts: %w", err)
 	}
@@ -176,10 +190,10 @@ func (s *Store) updateCounts(ctx context.Context, t *tx, differences map[waybill
 		}
 		rows[i] = [6]any{v.id, c.Pending, c.Running, c.Success, c.Failed, c.Aggregate()}
 	}
-	_, err = t.exec(ctx, `UPDATE deliveries SET pending = r.pending, running = r.running, success = r.success, failed = r.failed, status = r.status
+	err = t.put(ctx, `UPDATE deliveries SET pending = r.pending, running = r.running, success = r.success, failed = r.failed, status = r.status
 		FROM (SELECT value->>0 AS id, CAST(value->>1 AS BIGINT) AS pending, CAST(value->>2 AS BIGINT) AS running,
 			CAST(value->>3 AS BIGINT) AS success, CAST(value->>4 AS BIGINT) AS failed, value->>5 AS status FROM `+s.dialect.rows+`) r
-		WHERE deliveries.id = r.id`, jsonRows(rows))
+		WHERE deliveries.id = r.id`+period, append([]any{jsonRows(rows)}, times...)...)
 	if err != nil {
 		return fmt.Errorf("update counts: %w", err)
 	}
