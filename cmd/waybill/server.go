@@ -89,6 +89,8 @@ func (o *serverOptions) addFlags(f *pflag.FlagSet) {
 		"`URL` tls://host:port at which agents find their link; may be repeated (default: the host they enrolled at, or --nats)")
 	f.DurationVar(&o.TokenLife, "agent-token-life", o.TokenLife,
 		"how long an agent may use the link before it renews its token")
+	f.DurationVar(&o.DrainDelay, "drain-delay", o.DrainDelay,
+		"how long the server goes on when it is told to stop, while /readyz answers 503: until load balancers have noticed")
 	f.DurationVar(&o.DrainFor, "drain", o.DrainFor, "how long requests under way may take when the server stops")
 	f.Float64Var(&o.AccountRate, "rate-limit", o.AccountRate, "requests of an account in a second; 0: no limit")
 	f.Float64Var(&o.ActionRate, "operation-rate-limit", o.ActionRate,

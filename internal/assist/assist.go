@@ -33,6 +33,8 @@ import (
 type Config struct {
 	// Node begins the names of this server's sessions. It must be the same after a restart, and another on each server.
 	Node string
+	// Shared says that there are others, which reach the same agents.
+	Shared bool
 	// Window is how far the clock of a machine may be off. There are hosts without NTP.
 	Window time.Duration
 	// Ping is how often a channel is probed; after two pings without answer it is closed.
@@ -80,6 +82,7 @@ var _ service = (*control.Service)(nil)
 
 // messenger is what it needs of bus.Bus, which front ends do not import.
 type messenger interface {
+	Publish(subject string, data []byte) error
 	Serve(subject, queue string, h func(subject, reply string, data []byte)) (stop func(), err error)
 }
 
@@ -124,6 +127,11 @@ func New(cfg Config, svc service, bus messenger, reg prometheus.Registerer, log 
 // Run notes that the channels of an earlier run are gone, and forgets from time to time what is over. Until it has, a
 // channel that opens is not greeted. It may be called once.
 func (s *Server) Run(ctx context.Context) error {
+	stop, err := s.heed()
+	if err != nil {
+		return err
+	}
+	defer stop()
 	if err := s.service.LoseChannels(ctx, waybill.OfficialAgent, s.sessionPrefix()); err != nil && ctx.Err() == nil {
 		s.log.Error("note that channels are gone", "err", err) // a machine shows as online until it dials or is silent
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/control"
+	"github.com/openwaybill/waybill/internal/wire"
 )
 
 // routes is everything that an official agent asks for, by method and path. What is not here is answered with 404,
@@ -201,6 +202,7 @@ func (s *Server) heartbeatCall(r *http.Request) (any, error) {
 	m := s.machine(i.ID)
 	if q["index"] == "0" { // none was acknowledged yet: the process has just started
 		m.restarted()
+		s.note(i.ID, wire.Note{Restarted: true})
 	}
 	if session, open := m.session(); open {
 		err = s.service.Beat(r.Context(), i.ID, session, m.held())

@@ -28,9 +28,10 @@ const (
 // channel is an open WebSocket. One goroutine writes, another reads, a third pings.
 type channel struct {
 	session string
-	woken   chan struct{} // holds one token while there may be something to tell
-	gone    chan struct{} // closed when another channel has taken its place, its token has changed, or the instance has left
-	leave   bool          // set before gone is closed: the instance has left the fleet
+	facts   *waybill.Facts // of its machine
+	woken   chan struct{}  // holds one token while there may be something to tell
+	gone    chan struct{}  // closed when another channel has taken its place, its token has changed, or the instance has left
+	leave   bool           // set before gone is closed: the instance has left the fleet
 }
 
 func (c *channel) wake() {
@@ -78,7 +79,7 @@ func (s *Server) hold(ctx context.Context, conn *websocket.Conn, id waybill.Inst
 	case <-s.ready:
 	case <-s.closing:
 	}
-	c := &channel{session: s.sessionPrefix() + rand.Text(), woken: make(chan struct{}, 1), gone: make(chan struct{})}
+	c := &channel{session: s.sessionPrefix() + rand.Text(), facts: f, woken: make(chan struct{}, 1), gone: make(chan struct{})}
 	if err := s.service.Hello(ctx, id, c.session, *f); err != nil {
 		log.Error("greet official agent", "err", err)
 		_ = conn.Close(websocket.StatusTryAgainLater, "try again")
@@ -87,7 +88,9 @@ func (s *Server) hold(ctx context.Context, conn *websocket.Conn, id waybill.Inst
 	m := s.machine(id)
 	m.open(c)
 	defer s.lost(m, c)
-	stop, err := s.bus.Serve(wire.AgentSubjects(string(id)), string(id), func(subject, _ string, data []byte) {
+	s.note(id, wire.Note{Session: c.session})
+	// Of its channels on this server, one is told; those that other servers have are told too.
+	stop, err := s.bus.Serve(wire.AgentSubjects(string(id)), s.cfg.Node+"/"+string(id), func(subject, _ string, data []byte) {
 		s.told(ctx, m, f, subject, data)
 	})
 	if err != nil {

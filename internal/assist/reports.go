@@ -15,6 +15,7 @@ import (
 
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/control"
+	"github.com/openwaybill/waybill/internal/wire"
 )
 
 // query is what a raw query says. The agent pastes values into it as they are, so nothing but the first occurrence of a
@@ -163,6 +164,7 @@ func (s *Server) end(ctx context.Context, m *machine, id waybill.DeliveryID, o c
 		return fmt.Errorf("record outcome: %w", err)
 	}
 	m.ended(id, o.Finished)
+	s.note(m.id, wire.Note{Ended: []string{string(id)}})
 	return nil
 }
 

@@ -123,6 +123,9 @@ func (s *Server) offer(ctx context.Context, m *machine, f *waybill.Facts, q quer
 	}
 	if err := s.eachOpen(ctx, m.id, waybill.DeliveryID(q["taskId"]), take); err != nil || len(found) == 0 {
 		m.drop(ids)
+		if err == nil {
+			s.note(m.id, wire.Note{Fetched: true})
+		}
 		return nil, err
 	}
 	first, err := s.service.Started(ctx, m.id, ids)
@@ -130,9 +133,12 @@ func (s *Server) offer(ctx context.Context, m *machine, f *waybill.Facts, q quer
 		m.drop(ids)
 		return nil, fmt.Errorf("note what is handed out: %w", err)
 	}
+	note := wire.Note{Fetched: true, Fetch: by.id}
 	for i, id := range ids {
 		m.hand(id, first[i])
+		note.Given = append(note.Given, wire.NoteFor{Delivery: string(id), Deadline: found[i].Deadline})
 	}
+	s.note(m.id, note)
 	return found, nil
 }
 

@@ -8,6 +8,7 @@ package control
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -47,6 +48,12 @@ type Config struct {
 	Grace time.Duration // how long after its deadline a target may still be told of by a report under way
 
 	Now func() time.Time // nil: time.Now
+
+	// Node names this server among those that share its database, the same after a restart; empty: it is the only one.
+	Node, Version string
+	// Returned, if not nil, is called when the other servers had taken this one for dead, and what is connected to it for
+	// gone.
+	Returned func(ctx context.Context)
 
 	// Sending, if not nil, is called with each delivery that is valid, before its instances are looked at; done is called
 	// once it is stored and they are told, or has come to nothing. An error refuses it. It is for machines that play a
@@ -133,6 +140,8 @@ type Service struct {
 	tokenKey  []byte
 	changes   *batch.Group[*change]
 	beats     beats
+	node      store.Node
+	chores    chores
 	deadline  alarm // the next deadline of an open target
 	repeats   repeats
 	probes    probes
@@ -153,6 +162,8 @@ func New(ctx context.Context, cfg Config, st *store.Store, b messenger, sealer *
 		cfg: cfg, now: func() time.Time { return cfg.Now().UTC() }, store: st, bus: b, sealer: sealer, log: log,
 		trails: semaphore.NewWeighted(maxTrails), metrics: newMetrics(),
 	}
+	s.chores.alone = cfg.Node == ""
+	s.node = store.Node{Name: cfg.Node, Run: rand.Text(), Version: cfg.Version}
 	s.changes = batch.New(maxChanges, s.applyChanges)
 	s.beats.init()
 	s.deadline.init()
@@ -166,6 +177,7 @@ func New(ctx context.Context, cfg Config, st *store.Store, b messenger, sealer *
 // Run does what happens by itself until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
 	eg, ctx := errgroup.WithContext(ctx)
+	eg.Go(func() error { return s.runNode(ctx) })
 	eg.Go(func() error { return s.runSweep(ctx) })
 	eg.Go(func() error { return s.runRepeats(ctx) })
 	eg.Go(func() error { return s.runBeats(ctx) })

@@ -21,6 +21,7 @@ const (
 type repeats struct {
 	mu    sync.Mutex
 	queue repeatQueue
+	known map[waybill.DeliveryID]bool // those in queue
 	alarm alarm
 }
 
@@ -31,7 +32,10 @@ type repeat struct {
 	pause    time.Duration
 }
 
-func (r *repeats) init() { r.alarm.init() }
+func (r *repeats) init() {
+	r.alarm.init()
+	r.known = map[waybill.DeliveryID]bool{}
+}
 
 // add schedules the first repeat of a delivery that was sent at now.
 func (r *repeats) add(id waybill.DeliveryID, deadline, now time.Time) {
@@ -43,7 +47,10 @@ func (r *repeats) push(v repeat) {
 		return
 	}
 	r.mu.Lock()
-	heap.Push(&r.queue, v)
+	if !r.known[v.delivery] { // or it was recalled in between
+		r.known[v.delivery] = true
+		heap.Push(&r.queue, v)
+	}
 	r.mu.Unlock()
 	r.alarm.set(v.at)
 }
@@ -66,12 +73,18 @@ func (r *repeats) due(now time.Time) (repeat, bool) {
 		r.alarm.set(next)
 		return repeat{}, false
 	}
-	return heap.Pop(&r.queue).(repeat), true
+	v := heap.Pop(&r.queue).(repeat)
+	delete(r.known, v.delivery)
+	return v, true
 }
 
 // runRepeats repeats deliveries until they are acknowledged or their deadline has passed.
 func (s *Service) runRepeats(ctx context.Context) error {
-	for err := s.recallPending(ctx); err != nil; err = s.recallPending(ctx) {
+	for s.chores.alone { // otherwise runNode does, when it is to
+		err := s.recallPending(ctx)
+		if err == nil {
+			break
+		}
 		if !pause(ctx, retryAfter) {
 			return nil
 		}
@@ -92,7 +105,8 @@ func (s *Service) runRepeats(ctx context.Context) error {
 	return nil
 }
 
-// recallPending schedules what an earlier run of the server sent, or perhaps did not.
+// recallPending schedules what an earlier run of the server, or a server that is gone, has sent or perhaps not. Each server
+// repeats what it has accepted itself; what is repeated by two for a while comes to its machines twice, which changes nothing.
 func (s *Service) recallPending(ctx context.Context) error {
 	open, err := s.store.PendingDeliveries(ctx)
 	for id, deadline := range open {

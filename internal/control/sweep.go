@@ -72,6 +72,9 @@ func (a *alarm) wait(ctx context.Context, now func() time.Time) bool {
 func (s *Service) runSweep(ctx context.Context) error {
 	s.deadline.set(s.now()) // what passed while no server ran
 	for s.deadline.wait(ctx, s.now) {
+		if !s.chores.mine() {
+			continue // another server does; should it end, runNode sets the alarm
+		}
 		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
 			s.log.Error("sweep", "err", err)
 			s.deadline.set(s.now().Add(retryAfter))
@@ -97,6 +100,11 @@ func (s *Service) sweep(ctx context.Context) error {
 			break
 		}
 	}
+	return s.lookAhead(ctx)
+}
+
+// lookAhead sets the alarm for the next deadline, of a delivery that any server has accepted.
+func (s *Service) lookAhead(ctx context.Context) error {
 	next, err := s.store.NextDeadline(ctx)
 	if err == nil && !next.IsZero() {
 		// A millisecond more, because deadlines are stored in whole ones and compared with "before".
@@ -200,8 +208,10 @@ const retentionEvery = 10 * time.Minute
 // runRetention removes what is too old or too much, in bounded steps.
 func (s *Service) runRetention(ctx context.Context) error {
 	for {
-		if err := s.retain(ctx); err != nil && ctx.Err() == nil {
-			s.log.Error("retention", "err", err)
+		if s.chores.mine() {
+			if err := s.retain(ctx); err != nil && ctx.Err() == nil {
+				s.log.Error("retention", "err", err)
+			}
 		}
 		if !pause(ctx, retentionEvery) {
 			return nil

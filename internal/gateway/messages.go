@@ -36,6 +36,7 @@ type route struct {
 	width  int
 	share  int
 	hint   bool
+	all    bool // every server gets it, not one of them
 	handle func(ctx context.Context, id waybill.InstanceID, data []byte) (answer any, err error)
 }
 
@@ -44,7 +45,7 @@ type route struct {
 //
 // An agent asks for one thing of a kind at a time, and again only when it was answered or has given up waiting; of
 // deliveries it may tell as many as it can hold at once. The answers to a probe have room for more, because two agents
-// that share one identity answer in the same moment, and both must be heard.
+// that share one identity answer in the same moment, and both must be heard: by the server that has asked, whichever that is.
 func (g *Gateway) routes() []route {
 	return []route{
 		{op: wire.OpHello, width: 1024, share: 1, handle: on(g.hello)},
@@ -53,7 +54,7 @@ func (g *Gateway) routes() []route {
 		{op: wire.OpReport, width: 16 << 10, share: wire.MaxOpen, handle: on(g.report)},
 		{op: wire.OpAck, width: 16 << 10, share: wire.MaxOpen, hint: true, handle: on(g.ack)},
 		{op: wire.OpBeat, width: 4096, share: 1, hint: true, handle: on(g.beat)},
-		{op: wire.OpAlive, width: 256, share: 8, hint: true, handle: on(g.alive)},
+		{op: wire.OpAlive, width: 256, share: 8, hint: true, all: true, handle: on(g.alive)},
 	}
 }
 
@@ -91,7 +92,11 @@ func (g *Gateway) serve(ctx context.Context, r route) (stop func(), err error) {
 	l := newLine(r, func(m message) func() { return g.message(ctx, r, m) })
 	dropped := g.messages.WithLabelValues(r.op, resultDropped) // whoever floods us is to cost as little as possible
 	g.lines.add(r.op, l)
-	unsubscribe, err := g.bus.Serve(wire.AllToServer(r.op), queue, func(subject, reply string, data []byte) {
+	group := queue
+	if r.all {
+		group = ""
+	}
+	unsubscribe, err := g.bus.Serve(wire.AllToServer(r.op), group, func(subject, reply string, data []byte) {
 		instance, _, ok := wire.InstanceOf(subject)
 		switch {
 		case !ok || reply != "" && !wire.OwnsReply(instance, reply):

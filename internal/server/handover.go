@@ -33,6 +33,7 @@ func (s *Server) HandOver(ctx context.Context, cmd *exec.Cmd) error {
 		_, _ = cmd.Process.Kill(), cmd.Wait() // it may have ended by itself: the state tells
 		return fmt.Errorf("successor %d: %w: %s", cmd.Process.Pid, err, cmd.ProcessState)
 	}
+	close(s.succeeded)
 	return nil
 }
 

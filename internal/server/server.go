@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -57,6 +58,7 @@ type Config struct {
 	TLSNames     []string      // host names and addresses the own certificate is also good for
 	AgentAddress []string      // where agents find the link, tls://host:port; empty: the host they enrolled at, or NATSURL
 	TokenLife    time.Duration // how long an agent's token is good
+	DrainDelay   time.Duration // how long it goes on as before when it is told to stop, while it says that it is not ready
 	DrainFor     time.Duration // how long requests under way may take when the server stops
 	HelpURL      string        // see api.Config
 	AccountRate  float64       // requests of an account in a second; 0: no limit
@@ -103,6 +105,9 @@ func (c *Config) Validate() error {
 	if a := c.address("http", c.HTTPListen); a != "" && !loopback(a) {
 		errs = append(errs, fmt.Errorf("plain HTTP on %s would send keys and files in the clear; use a loopback address such as 127.0.0.1:8479", a))
 	}
+	if c.DrainDelay < 0 {
+		errs = append(errs, fmt.Errorf("a delay of %s before the server stops makes no sense", c.DrainDelay))
+	}
 	if c.AccountRate < 0 || c.ActionRate < 0 || c.PerAddress < 0 {
 		errs = append(errs, errors.New("a rate or a number of connections below zero makes no sense; 0 means no limit"))
 	}
@@ -146,6 +151,7 @@ type Server struct {
 	cfg       Config
 	authority *identity.Authority // nil with a certificate of the operator's
 	store     *store.Store
+	busClaim  *control.Bus // nil beside SQLite, which no other server uses
 	bus       *bus.Bus
 	control   *control.Service
 	gateway   *gateway.Gateway
@@ -155,6 +161,8 @@ type Server struct {
 	log       *slog.Logger
 	first     *Credentials
 	unlock    func() // the data directory
+	draining  atomic.Bool
+	succeeded chan struct{} // closed when a successor has the listeners
 }
 
 // front is an HTTP server on its listener.
@@ -172,7 +180,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err err
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, registry: telemetry.NewRegistry(), log: log}
+	s := &Server{cfg: cfg, registry: telemetry.NewRegistry(), log: log, succeeded: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -192,11 +200,14 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err err
 	if err != nil {
 		return nil, err
 	}
+	if err := s.share(ctx); err != nil {
+		return nil, err
+	}
 	operator, err := s.openBus(ctx, sealer, tlsConfig)
 	if err != nil {
 		return nil, err
 	}
-	if s.control, err = control.New(ctx, cfg.Control, s.store, s.bus, sealer, s.registry, log); err != nil {
+	if s.control, err = control.New(ctx, s.cfg.Control, s.store, s.bus, sealer, s.registry, log); err != nil {
 		return nil, err
 	}
 	if err := s.listen(tlsConfig, ca, operator); err != nil {
@@ -294,7 +305,28 @@ func (s *Server) lock(ctx context.Context) (err error) {
 	if errors.Is(err, lockfile.ErrLocked) {
 		return fmt.Errorf("another server runs on %s; end it, or take another --data-dir", s.cfg.DataDir)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return s.lockDatabase()
+}
+
+// lockDatabase takes a SQLite database that is not in the data directory, where another server might use it too.
+func (s *Server) lockDatabase() error {
+	file, ok := s.sqliteFile()
+	if !ok || filepath.Dir(file) == filepath.Clean(s.cfg.DataDir) {
+		return nil
+	}
+	unlock, err := lockfile.TryLock(file + ".lock")
+	if errors.Is(err, lockfile.ErrLocked) {
+		return fmt.Errorf("another server runs on the database %s; several servers need PostgreSQL and a NATS cluster", file)
+	}
+	if err != nil {
+		return err
+	}
+	dir := s.unlock
+	s.unlock = func() { unlock(); dir() }
+	return nil
 }
 
 // lockWait is how long a predecessor may take to end after its requests have.
@@ -344,6 +376,17 @@ func (s *Server) openAuthority(ctx context.Context, sealer *identity.Sealer) (*i
 		s.log.Warn("the CA of this directory is not that of the database, which counts; the file is replaced", "path", path)
 	}
 	return a, writeWhole(path, a.PEM(), 0o644)
+}
+
+// share claims the bus of a database that several servers can share, and makes this one a part of them.
+func (s *Server) share(ctx context.Context) (err error) {
+	if _, ok := s.sqliteFile(); ok {
+		return nil
+	}
+	s.cfg.Control.Node, s.cfg.Control.Version = s.nodeName(), s.cfg.Version
+	s.cfg.Control.Returned = func(ctx context.Context) { s.assist.Greet(ctx) }
+	s.busClaim, err = control.ClaimBus(ctx, s.store, s.nodeName(), s.cfg.NATSURL == "")
+	return err
 }
 
 // nodeName names this server among those of a database, the same after a restart.
@@ -466,6 +509,7 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 	s.gateway = gateway.New(gw, s.control, s.bus, operator, s.registry, s.log)
 	official := s.cfg.Assist
 	official.Node, official.Attempts = s.nodeName(), guesses
+	official.Shared = s.cfg.Control.Node != "" && s.cfg.NATSURL != ""
 	s.assist = assist.New(official, s.control, s.bus, s.registry, s.log)
 
 	plain := http.NewServeMux()
@@ -491,7 +535,7 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 	}{
 		{"https", s.cfg.Listen, root, tlsConfig},
 		{"http", s.cfg.HTTPListen, plain, nil},
-		{"admin", s.cfg.AdminListen, telemetry.AdminHandler(s.registry, s.store.Ping, loopback(s.cfg.address("admin", s.cfg.AdminListen))), nil},
+		{"admin", s.cfg.AdminListen, telemetry.AdminHandler(s.registry, s.ready, loopback(s.cfg.address("admin", s.cfg.AdminListen))), nil},
 	} {
 		socket := s.cfg.Inherited.Listener(f.name)
 		if socket == nil && f.address == "" {
@@ -521,9 +565,34 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 	return nil
 }
 
-// Run answers requests until ctx ends, then lets those under way finish. The first part that fails ends all.
+// Run answers requests until ctx ends, then says for DrainDelay that it is not ready, and lets the requests under way
+// finish. The first part that fails ends all.
 func (s *Server) Run(ctx context.Context) error {
+	told := ctx
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
 	eg, ctx := errgroup.WithContext(ctx)
+	eg.Go(func() error {
+		select {
+		case <-ctx.Done(): // a part has failed
+			return nil
+		case <-told.Done():
+		}
+		s.draining.Store(true)
+		s.log.Info("told to stop", "delay", s.cfg.DrainDelay.String())
+		delay := time.NewTimer(s.cfg.DrainDelay)
+		defer delay.Stop()
+		select {
+		case <-ctx.Done():
+		case <-s.succeeded: // whoever connects is answered by the successor
+		case <-delay.C:
+		}
+		stop()
+		return nil
+	})
+	if s.busClaim != nil {
+		eg.Go(func() error { return s.busClaim.Run(ctx) })
+	}
 	eg.Go(func() error { return s.control.Run(ctx) })
 	eg.Go(func() error { return s.bus.Run(ctx) })
 	eg.Go(func() error { return s.gateway.Run(ctx) })
@@ -624,6 +693,12 @@ func (s *Server) Close() error {
 	if s.bus != nil {
 		s.bus.Close()
 	}
+	if s.busClaim != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), firstRequestWithin)
+		errs = append(errs, s.busClaim.Release(ctx))
+		cancel()
+		s.busClaim = nil
+	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
 		s.store = nil
@@ -633,6 +708,14 @@ func (s *Server) Close() error {
 		s.unlock = nil
 	}
 	return errors.Join(errs...)
+}
+
+// ready says why no more requests should come here.
+func (s *Server) ready(ctx context.Context) error {
+	if s.draining.Load() {
+		return errors.New("draining")
+	}
+	return s.store.Ping(ctx)
 }
 
 func ignoreClosed(err error) error {

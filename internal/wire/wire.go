@@ -54,6 +54,8 @@ const (
 	OpReleased = "released"
 	// OpRenew says that what the agent shows to be known has changed. It is for the same ones, and ends the connection.
 	OpRenew = "renew"
+	// OpNote is what one server tells the others of an instance whose agent is not on the bus itself; see Note.
+	OpNote = "note"
 )
 
 const (
@@ -83,6 +85,35 @@ func InboxPrefix(instance string) string { return agentPrefix + instance + ".inb
 // otherwise one agent could make it speak to another.
 func OwnsReply(instance, subject string) bool {
 	return strings.HasPrefix(subject, InboxPrefix(instance)+".")
+}
+
+// AllToAgents matches the messages of one kind to every agent.
+func AllToAgents(op string) string { return agentPrefix + "*." + op }
+
+// AgentOf returns the instance that a subject to an agent names.
+func AgentOf(subject string) (instance string, ok bool) {
+	rest, ok := strings.CutPrefix(subject, agentPrefix)
+	instance, _, found := strings.Cut(rest, ".")
+	return instance, ok && found && instance != ""
+}
+
+// Note tells the other servers what has happened to an instance with the official agent, whose calls may come to any of
+// them while one has its channel. It is a hint: what must be known is in the store.
+type Note struct {
+	From      string    `cbor:"1,keyasint"`           // the server; it is no news to that
+	At        int64     `cbor:"2,keyasint"`           // Unix milliseconds
+	Session   string    `cbor:"3,keyasint,omitempty"` // a channel that has opened, in place of any other
+	Restarted bool      `cbor:"4,keyasint,omitempty"` // the agent's process is a new one
+	Fetched   bool      `cbor:"5,keyasint,omitempty"` // the agent has come for something …
+	Fetch     string    `cbor:"6,keyasint,omitempty"` // … by this fetch, and was given …
+	Given     []NoteFor `cbor:"7,keyasint,omitempty"` // … these
+	Ended     []string  `cbor:"8,keyasint,omitempty"` // deliveries
+}
+
+// NoteFor is a delivery in a Note.
+type NoteFor struct {
+	Delivery string `cbor:"1,keyasint"`
+	Deadline int64  `cbor:"2,keyasint"` // Unix milliseconds
 }
 
 // InstanceOf returns the instance that a subject to the server names. The subject, whose use the bus has authorised, is
