@@ -5,6 +5,7 @@ package testenv
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/openwaybill/waybill/internal/bus"
+	"github.com/openwaybill/waybill/internal/client"
 	"github.com/openwaybill/waybill/internal/server"
 )
 
@@ -193,4 +195,146 @@ func RemovePrograms() error {
 		return nil
 	}
 	return os.RemoveAll(filepath.Dir(natsProgram.path))
+}
+
+// Balancer gives each connection to the next of several addresses that takes it, as a load balancer before servers does.
+// It knows nothing of what goes over them.
+type Balancer struct {
+	listener net.Listener
+	closed   chan struct{}
+	conns    sync.WaitGroup
+
+	mu   sync.Mutex
+	next int
+	to   []string
+	open map[net.Conn]struct{}
+}
+
+// StartBalancer starts a balancer on a port of the loopback interface, until the test ends.
+func StartBalancer(t testing.TB, to ...string) *Balancer {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &Balancer{listener: l, closed: make(chan struct{}), to: to, open: map[net.Conn]struct{}{}}
+	b.conns.Go(b.accept)
+	t.Cleanup(b.close)
+	return b
+}
+
+// Addr is where it listens.
+func (b *Balancer) Addr() string { return b.listener.Addr().String() }
+
+// To changes where connections go that come from now on.
+func (b *Balancer) To(addresses ...string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.to = addresses
+}
+
+func (b *Balancer) close() {
+	close(b.closed)
+	b.listener.Close()
+	b.mu.Lock()
+	for c := range b.open {
+		c.Close()
+	}
+	b.mu.Unlock()
+	b.conns.Wait()
+}
+
+func (b *Balancer) accept() {
+	for {
+		c, err := b.listener.Accept()
+		if err != nil {
+			return
+		}
+		b.conns.Go(func() { b.serve(c) })
+	}
+}
+
+// keep notes an open connection; false: all are being closed.
+func (b *Balancer) keep(c net.Conn) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	select {
+	case <-b.closed:
+		c.Close()
+		return false
+	default:
+	}
+	b.open[c] = struct{}{}
+	return true
+}
+
+func (b *Balancer) drop(c net.Conn) {
+	c.Close()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.open, c)
+}
+
+func (b *Balancer) serve(c net.Conn) {
+	if !b.keep(c) {
+		return
+	}
+	defer b.drop(c)
+	s := b.dial()
+	if s == nil || !b.keep(s) {
+		return
+	}
+	defer b.drop(s)
+	var both sync.WaitGroup
+	for _, way := range [][2]net.Conn{{c, s}, {s, c}} {
+		both.Go(func() {
+			_, _ = io.Copy(way[1], way[0]) // either end of it ends both
+			way[0].Close()
+			way[1].Close()
+		})
+	}
+	both.Wait()
+}
+
+// dial connects to the next address that takes it.
+func (b *Balancer) dial() net.Conn {
+	b.mu.Lock()
+	to := b.to
+	b.next++
+	first := b.next
+	b.mu.Unlock()
+	for i := range to {
+		if c, err := net.DialTimeout("tcp", to[(first+i)%len(to)], time.Second); err == nil {
+			return c
+		}
+	}
+	return nil
+}
+
+// Join starts another server of the same database and the same NATS cluster, with a data directory of its own.
+func (s *Server) Join(change ...func(*server.Config)) *Server {
+	s.t.Helper()
+	cfg := s.cfg
+	cfg.DataDir = filepath.Join(s.t.TempDir(), "server")
+	cfg.SealKey = filepath.Join(s.Dir, "seal.key")
+	for _, c := range change {
+		c(&cfg)
+	}
+	o := &Server{t: s.t, cfg: cfg, ahead: s.ahead, Dir: cfg.DataDir, CA: s.CA, Key: s.Key}
+	o.open()
+	s.t.Cleanup(o.Stop)
+	o.Key.Endpoint = "https://" + o.Addr("https")
+	o.Client = o.client(o.Key.AccessKeyID, o.Key.AccessKeySecret)
+	return o
+}
+
+func (s *Server) client(id, secret string) *client.Client {
+	s.t.Helper()
+	c, err := client.New(client.Config{
+		Endpoint: s.Key.Endpoint, AccessKeyID: id, AccessKeySecret: secret, Region: Region, CAFile: s.Key.CA,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return c
 }

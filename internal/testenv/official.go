@@ -36,13 +36,16 @@ func OfficialTimes() assisttest.Times { return assisttest.RealTimes().Scaled(0.0
 var officialKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
 
 // Network returns the way of official agents to the server.
-func (s *Server) Network() *assisttest.Network {
+func (s *Server) Network() *assisttest.Network { return s.NetworkTo(s.Addr("https")) }
+
+// NetworkTo returns the way of official agents to the server, or to others beside it, by another address.
+func (s *Server) NetworkTo(address string) *assisttest.Network {
 	s.t.Helper()
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(s.CA) {
 		s.t.Fatal("no CA")
 	}
-	n := assisttest.NewNetwork(assisttest.NetworkConfig{Server: s.Addr("https"), Roots: roots})
+	n := assisttest.NewNetwork(assisttest.NetworkConfig{Server: address, Roots: roots})
 	s.t.Cleanup(n.Close)
 	return n
 }

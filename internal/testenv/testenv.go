@@ -64,12 +64,7 @@ func Start(t testing.TB, change ...func(*server.Config)) *Server {
 		t.Fatal(err)
 	}
 	s.CA = ca
-	s.Client, err = client.New(client.Config{
-		Endpoint: s.Key.Endpoint, AccessKeyID: s.Key.AccessKeyID, AccessKeySecret: s.Key.AccessKeySecret, Region: Region, CAFile: s.Key.CA,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s.Client = s.client(s.Key.AccessKeyID, s.Key.AccessKeySecret)
 	return s
 }
 
