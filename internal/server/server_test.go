@@ -95,6 +95,31 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// TestDrain looks that a server that is told to stop says that it is not ready, and goes on until load balancers have noticed.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, func(cfg *server.Config) { cfg.DrainDelay = 3 * time.Second })
+	a := s.Agent()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		s.Stop()
+	}()
+	testenv.Eventually(t, "it is not ready", func() bool {
+		resp, err := http.Get("http://" + s.Addr("admin") + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		return err == nil && resp.StatusCode == http.StatusServiceUnavailable && strings.Contains(string(b), "draining")
+	})
+	if d := s.Await(s.Send(testenv.File(a))); d.Status != waybill.OverallSuccess {
+		t.Errorf("sent meanwhile: %+v", d.Targets.Items)
+	}
+	<-stopped
+}
+
 func TestListeners(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t)

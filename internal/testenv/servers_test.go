@@ -253,6 +253,17 @@ func TestOfficialAgentAtSeveralServers(t *testing.T) {
 	for i := range 9 {
 		send(servers[i%3], "file-"+string(rune('a'+i)))
 	}
+	fetched := map[string]int{}
+	for _, f := range o.Snapshot().Fetches {
+		if fetched[f.TaskID]++; f.TaskID != "" && fetched[f.TaskID] == 2 {
+			t.Errorf("it was kicked twice for %s, of which one server knew that it had been fetched: %+v", f.TaskID, o.Snapshot().Fetches)
+		}
+	}
+	for id, runs := range o.Snapshot().Runs {
+		if runs != 1 {
+			t.Errorf("%s was begun %d times", id, runs)
+		}
+	}
 	// The servers end, one after the other, but for the last.
 	for i := range 2 {
 		front.To(addresses(servers[i+1:])...)
