@@ -53,6 +53,8 @@ type serverRole struct {
 	DataDir   string
 	Addresses map[string]string // of the one before; empty: any free ones
 	Ahead     time.Duration     // by how much its clock is set forward
+
+	Database, SealKey, NATS, NATSCreds string // empty: its own
 }
 
 // Child is the main function of a process of a simulation, as Config.Child starts it. It returns the exit code.
@@ -127,6 +129,7 @@ func (c *child) serve(in *bufio.Reader, role *serverRole) error {
 	if len(role.Addresses) > 0 {
 		cfg.Listen, cfg.AgentListen = role.Addresses["https"], role.Addresses["agents"]
 	}
+	cfg.Database, cfg.SealKey, cfg.NATSURL, cfg.NATSCreds = role.Database, role.SealKey, role.NATS, role.NATSCreds
 	cfg.AccountRate, cfg.ActionRate, cfg.PerAddress = 0, 0, 0 // it is all one address, and in a hurry
 	var ahead atomic.Int64
 	ahead.Store(int64(role.Ahead))

@@ -54,6 +54,7 @@ const (
 	jumpClock   = "clock jumps"
 	clone       = "machines cloned"
 	leave       = "machines deregistered"
+	breakPart   = "parts of the site broken"
 )
 
 // points are where processes kill themselves: at any moment, and at each step between taking a delivery up and telling
@@ -101,12 +102,22 @@ func (p *plan) disturb(cfg *Config) {
 		}
 	}
 	servers := (cfg.Kills + 19) / 20
+	if cfg.Site != nil {
+		servers = max(len(cfg.Site.Listen), cfg.Kills/4)
+	}
 	next := r.IntN(len(points)) // each point has its turn
 	add(cfg.Kills-servers, killProcess, func(e *event) {
 		e.point, next = points[next%len(points)], next+1
 		e.length = outage(r)
 	})
 	add(servers, killServer, func(e *event) { e.length = outage(r) / 2 })
+	if cfg.Site != nil { // each kind has its turn
+		turn := r.IntN(len(cfg.Site.Parts))
+		add(max(len(cfg.Site.Parts), cfg.Kills/4), breakPart, func(e *event) {
+			e.machine, turn = turn, turn+1
+			e.length = outage(r)
+		})
+	}
 	add(cfg.Kills, cutLink, func(*event) {})
 	add(cfg.Kills/4, splitLink, func(e *event) { e.length = time.Second + rand64(r, 15*time.Second) })
 	add(min(6, cfg.Kills), jumpClock, func(e *event) { e.length = rand64(r, 30*time.Second) - 10*time.Second })

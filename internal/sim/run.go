@@ -43,10 +43,11 @@ type run struct {
 	mu        sync.Mutex
 	addresses map[string]string
 	ahead     time.Duration // the server's clock, as it was told last
-	upSince   time.Time     // of the server; zero: it is down
-	server    *process
+	upSince   time.Time     // since when all that it takes to end a target is there; zero: something is down
+	servers   []*process
 	processes []*process
-	lives     []int // of each
+	lives     []int        // of each
+	broken    map[int]bool // parts of the site
 	counts    counts
 	went      map[spot][]*sent // what may be there: its file may come before the call that sends it is answered
 	sent      []*sent          // in the order of their answers
@@ -136,13 +137,30 @@ func (r *run) count(before *counts, now counts) {
 	*before = now
 }
 
-// startServer starts the server, where it was if it was there before, and returns once it listens.
-func (r *run) startServer(ctx context.Context) error {
+// dataDir is that of the ith server.
+func (r *run) dataDir(i int) string {
+	if i == 0 {
+		return filepath.Join(r.cfg.Dir, "server")
+	}
+	return filepath.Join(r.cfg.Dir, fmt.Sprint("server-", i))
+}
+
+// serverRole says what the ith server is to be.
+func (r *run) serverRole(i int) *serverRole {
 	r.mu.Lock()
-	role := serverRole{DataDir: filepath.Join(r.cfg.Dir, "server"), Addresses: r.addresses, Ahead: r.ahead}
-	r.mu.Unlock()
+	defer r.mu.Unlock()
+	role := &serverRole{DataDir: r.dataDir(i), Addresses: r.addresses, Ahead: r.ahead}
+	if s := r.cfg.Site; s != nil {
+		role.Addresses = map[string]string{"https": s.Listen[i]}
+		role.Database, role.SealKey, role.NATS, role.NATSCreds = s.Database, s.SealKey, s.NATS, s.NATSCreds
+	}
+	return role
+}
+
+// startServer starts the ith server, where it was if it was there before, and returns once it listens.
+func (r *run) startServer(ctx context.Context, i int) error {
 	listens := make(chan notice, 1)
-	p, err := r.start("server", command{Server: &role}, func(n notice) {
+	p, err := r.start(filepath.Base(r.dataDir(i)), command{Server: r.serverRole(i)}, func(n notice) {
 		if n.Addresses != nil {
 			listens <- n
 		}
@@ -154,16 +172,33 @@ func (r *run) startServer(ctx context.Context) error {
 	case n := <-listens:
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.server, r.addresses, r.upSince = p, n.Addresses, time.Now()
+		r.servers[i], r.addresses, r.upSince = p, n.Addresses, time.Now()
 		if n.Key != nil {
 			r.key = *n.Key
+			if r.cfg.Site != nil {
+				r.key.Endpoint = "https://" + r.cfg.Site.Endpoint
+			}
 		}
 		return nil
 	case <-p.ended:
-		return fmt.Errorf("the server does not start; see %s", filepath.Join(r.cfg.Dir, "logs", "server.log"))
+		return fmt.Errorf("the server does not start; see %s", filepath.Join(r.cfg.Dir, "logs", filepath.Base(r.dataDir(i))+".log"))
 	case <-ctx.Done():
 		p.kill()
 		return ctx.Err()
+	}
+}
+
+// restartServer starts a server again, and once more where what it rests on is away: so does a service manager.
+func (r *run) restartServer(ctx context.Context, i int) error {
+	for {
+		err := r.startServer(context.WithoutCancel(ctx), i)
+		if err == nil || r.cfg.Site == nil {
+			return err
+		}
+		r.happened("starts of servers that failed")
+		if !pauseUntil(ctx, time.Now().Add(500*time.Millisecond)) {
+			return err
+		}
 	}
 }
 
@@ -198,7 +233,7 @@ func (r *run) process(i int) *process {
 // killAll leaves no process behind.
 func (r *run) killAll() {
 	r.mu.Lock()
-	all := append(slices.Clone(r.processes), r.server)
+	all := slices.Concat(r.processes, r.servers)
 	r.mu.Unlock()
 	for _, p := range all {
 		if p != nil {
@@ -290,13 +325,16 @@ func (m *machine) makeRoot() error {
 
 // secondAccount makes another account in the database, as its operator would, and returns a key of it.
 func (r *run) secondAccount(ctx context.Context) (key [2]string, err error) {
-	dir := filepath.Join(r.cfg.Dir, "server")
-	sealer, err := identity.OpenSealer(filepath.Join(dir, "seal.key"))
+	file, url := filepath.Join(r.dataDir(0), "seal.key"), "sqlite:"+filepath.Join(r.dataDir(0), "waybill.db")
+	if s := r.cfg.Site; s != nil {
+		file, url = s.SealKey, s.Database
+	}
+	sealer, err := identity.OpenSealer(file)
 	if err != nil {
 		return key, err
 	}
 	s, err := store.Open(ctx, store.Config{
-		URL: "sqlite:" + filepath.Join(dir, "waybill.db"), KeepSchema: true, AuditKey: control.AuditKey(sealer),
+		URL: url, KeepSchema: true, AuditKey: control.AuditKey(sealer),
 	}, discard)
 	if err != nil {
 		return key, err
@@ -388,19 +426,43 @@ const patience = 2 * time.Second
 func (r *run) happen(ctx context.Context, e event, restarts *errgroup.Group) error {
 	switch e.what {
 	case killServer:
+		i := e.machine % len(r.servers)
 		r.mu.Lock()
-		p := r.server
-		up := !r.upSince.IsZero()
+		p := r.servers[i]
+		r.servers[i] = nil
 		r.upSince = time.Time{}
 		r.mu.Unlock()
-		if !up {
+		if p == nil {
 			return nil // another event's outage lasts
 		}
 		p.kill()
 		r.happened(e.what)
 		restarts.Go(func() error {
 			pauseUntil(ctx, time.Now().Add(e.length))
-			return r.startServer(context.WithoutCancel(ctx))
+			return r.restartServer(ctx, i)
+		})
+	case breakPart:
+		i := e.machine % len(r.cfg.Site.Parts)
+		part := r.cfg.Site.Parts[i]
+		r.mu.Lock()
+		broken := r.broken[i]
+		r.broken[i] = true
+		r.upSince = time.Time{}
+		r.mu.Unlock()
+		if broken {
+			return nil
+		}
+		if err := part.Break(); err != nil {
+			return err
+		}
+		r.happened(part.What)
+		restarts.Go(func() error {
+			pauseUntil(ctx, time.Now().Add(e.length))
+			err := part.Mend()
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.broken[i], r.upSince = false, time.Now()
+			return err
 		})
 	case killProcess:
 		p := r.process(e.process)
@@ -430,9 +492,12 @@ func (r *run) happen(ctx context.Context, e event, restarts *errgroup.Group) err
 	case jumpClock:
 		r.mu.Lock()
 		r.ahead = e.length
-		p := r.server
+		for _, p := range r.servers {
+			if p != nil {
+				p.tell(command{Clock: e.length})
+			}
+		}
 		r.mu.Unlock()
-		p.tell(command{Clock: e.length})
 		r.happened(e.what)
 	case clone:
 		return r.clone(e.machine)
@@ -505,10 +570,13 @@ func (r *run) calm(ctx context.Context) error {
 		}
 		r.process(i).tell(command{Calm: true})
 	}
-	select {
-	case <-r.server.ended:
-		return fmt.Errorf("the server has ended by itself: %w; see %s", r.server.err, filepath.Join(r.cfg.Dir, "logs", "server.log"))
-	default:
-		return ctx.Err()
+	for i, p := range r.servers {
+		select {
+		case <-p.ended:
+			return fmt.Errorf("a server has ended by itself: %w; see %s", p.err,
+				filepath.Join(r.cfg.Dir, "logs", filepath.Base(r.dataDir(i))+".log"))
+		default:
+		}
 	}
+	return ctx.Err()
 }

@@ -38,10 +38,32 @@ type Config struct {
 	MaxTimeout time.Duration
 	// Dir holds everything: the server's data, the machines' states and roots, logs. It must not exist.
 	Dir string
+	// Site, if not nil, is what several servers share; otherwise there is one, with a database and a bus of its own.
+	Site *Site
 	// Child makes the command of a process that calls Child. Its standard streams are set by Run.
 	Child func() *exec.Cmd
 	// Progress is told how far the run is, in lines for people; nil: nobody.
 	Progress io.Writer
+}
+
+// Site is what several servers of one fleet share. Run starts the servers, and nothing else of it.
+type Site struct {
+	Listen    []string // the address of each server, for HTTPS
+	Endpoint  string   // the address of a load balancer before them, which clients and machines use
+	Database  string
+	SealKey   string // a file
+	NATS      string
+	NATSCreds string
+	Parts     []Part
+	// Measure has Run print how many deliveries in a second one server accepts, and how many all of them do.
+	Measure int // deliveries of each measurement; 0: none
+}
+
+// Part is something of a site that dies, or is cut off, and comes back, such as a database.
+type Part struct {
+	What  string // happens to it, for the report
+	Break func() error
+	Mend  func() error
 }
 
 // DefaultConfig returns a run of about a minute and a half.
@@ -60,6 +82,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Deliveries < 1 || c.Kills < 0 || c.Duration < 0 {
 		errs = append(errs, errors.New("at least one delivery is needed, and no number may be below zero"))
+	}
+	if c.Site != nil && (len(c.Site.Listen) == 0 || len(c.Site.Parts) == 0) {
+		errs = append(errs, errors.New("a site without servers, or of which nothing breaks, is none"))
 	}
 	if c.MaxTimeout < minTimeout {
 		errs = append(errs, fmt.Errorf("a timeout of %s is less than the API takes; use %s at least", c.MaxTimeout, minTimeout))
@@ -85,7 +110,11 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if err := os.Mkdir(filepath.Join(cfg.Dir, "logs"), 0o700); err != nil {
 		return nil, err
 	}
-	r := &run{cfg: cfg, plan: newPlan(&cfg), counts: counts{}, went: map[spot][]*sent{}}
+	r := &run{cfg: cfg, plan: newPlan(&cfg), counts: counts{}, went: map[spot][]*sent{}, broken: map[int]bool{}}
+	r.servers = make([]*process, 1)
+	if cfg.Site != nil {
+		r.servers = make([]*process, len(cfg.Site.Listen))
+	}
 	r.fleet = make([]*machine, len(r.plan.machines))
 	r.processes, r.lives = make([]*process, cfg.Processes), make([]int, cfg.Processes)
 	defer r.killAll()
@@ -99,8 +128,10 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 func (r *run) simulate(ctx context.Context) error {
 	began := time.Now()
 	r.say("seed %d: %s", r.cfg.Seed, r.plan)
-	if err := r.startServer(ctx); err != nil {
-		return err
+	for i := range r.servers {
+		if err := r.startServer(ctx, i); err != nil {
+			return err
+		}
 	}
 	if err := r.enrol(ctx); err != nil {
 		return err
@@ -111,6 +142,9 @@ func (r *run) simulate(ctx context.Context) error {
 		}
 	}
 	if err := r.awaitOnline(ctx); err != nil {
+		return err
+	}
+	if err := r.measure(ctx); err != nil {
 		return err
 	}
 	r.say("%d machines are online after %s; the storm lasts %s", len(r.fleet), since(began), r.plan.storm)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,42 +33,49 @@ type NATS struct {
 
 type natsNode struct {
 	bus.Node
-	mu  sync.Mutex
-	cmd *exec.Cmd // nil: it does not run
-	end chan struct{}
+	enter []string
+	mu    sync.Mutex
+	cmd   *exec.Cmd // nil: it does not run
+	end   chan struct{}
+}
+
+// Place is where a node of a cluster runs.
+type Place struct {
+	Host  string   // an address
+	Enter []string // what begins its command line
 }
 
 // StartNATS starts a cluster of n nodes for the servers of a database, which it begins if it is not there. It ends with the
 // test.
 func StartNATS(t testing.TB, cfg server.NATSConfig, n int) *NATS {
 	t.Helper()
-	c := &NATS{t: t, program: buildNATS(t), Dir: filepath.Join(t.TempDir(), "nats")}
-	ports := FreePorts(t, 2*n)
-	for i := range n {
-		name := fmt.Sprint("n", i)
-		cfg.Nodes = append(cfg.Nodes, bus.Node{
-			Name: name, Host: "127.0.0.1", Bind: "127.0.0.1", Port: ports[2*i], RoutePort: ports[2*i+1], Dir: filepath.Join(c.Dir, name),
-		})
+	places := make([]Place, n)
+	for i := range places {
+		places[i].Host = "127.0.0.1"
 	}
-	c.start(cfg)
-	return c
+	return StartNATSAt(t, cfg, places...)
 }
 
-// start writes the files of the nodes and starts them.
-func (c *NATS) start(cfg server.NATSConfig) {
-	c.t.Helper()
+// StartNATSAt is StartNATS with a node at each of places.
+func StartNATSAt(t testing.TB, cfg server.NATSConfig, places ...Place) *NATS {
+	t.Helper()
+	c := &NATS{t: t, program: buildNATS(t), Dir: filepath.Join(t.TempDir(), "nats")}
+	ports := FreePorts(t, 2*len(places))
+	for i, p := range places {
+		name := fmt.Sprint("n", i)
+		n := bus.Node{Name: name, Host: p.Host, Bind: p.Host, Port: ports[2*i], RoutePort: ports[2*i+1], Dir: filepath.Join(c.Dir, name)}
+		cfg.Nodes = append(cfg.Nodes, n)
+		c.nodes = append(c.nodes, &natsNode{Node: n, enter: p.Enter})
+	}
 	var err error
-	if c.Cluster, err = server.OpenNATSCluster(c.t.Context(), cfg, Logger(c.t)); err != nil {
-		c.t.Fatal(err)
+	if c.Cluster, err = server.OpenNATSCluster(t.Context(), cfg, Logger(t)); err != nil {
+		t.Fatal(err)
 	}
 	if _, err := c.Cluster.WriteFiles(c.Dir); err != nil {
-		c.t.Fatal(err)
+		t.Fatal(err)
 	}
 	c.Creds = filepath.Join(c.Dir, server.NATSCredsFile)
-	for _, n := range cfg.Nodes {
-		c.nodes = append(c.nodes, &natsNode{Node: n})
-	}
-	c.t.Cleanup(func() {
+	t.Cleanup(func() {
 		for i := range c.nodes {
 			c.Kill(i)
 		}
@@ -75,6 +83,7 @@ func (c *NATS) start(cfg server.NATSConfig) {
 	for i := range c.nodes {
 		c.Start(i)
 	}
+	return c
 }
 
 // URL returns the addresses of all nodes, as servers and agents take them.
@@ -92,40 +101,53 @@ func (c *NATS) Node(i int) bus.Node { return c.nodes[i].Node }
 // Start starts a node that does not run, and returns once it listens.
 func (c *NATS) Start(i int) {
 	c.t.Helper()
+	if err := c.Restart(i); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// Restart is Start for goroutines that are not the test's.
+func (c *NATS) Restart(i int) error {
 	n := c.nodes[i]
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.cmd != nil {
-		return
+		return nil
 	}
 	log, err := os.OpenFile(filepath.Join(c.Dir, n.Name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		c.t.Fatal(err)
+		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(c.program, "--config", filepath.Join(n.Dir, bus.NodeConfigFile))
+	line := append(slices.Clone(n.enter), c.program, "--config", filepath.Join(n.Dir, bus.NodeConfigFile))
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
-		c.t.Fatalf("start nats-server: %v", err)
+		return fmt.Errorf("start nats-server: %w", err)
 	}
-	n.cmd, n.end = cmd, make(chan struct{})
+	end := make(chan struct{})
+	n.cmd, n.end = cmd, end
 	go func() {
-		defer close(n.end)
+		defer close(end)
 		_ = cmd.Wait() // how it ended, whoever ended it knows; the log tells the rest
 	}()
-	Eventually(c.t, "NATS node "+n.Name+" listens", func() bool {
-		select {
-		case <-n.end:
-			b, _ := os.ReadFile(log.Name())
-			c.t.Fatalf("NATS node %s ended: %s", n.Name, b)
-		default:
-		}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; {
 		conn, err := net.DialTimeout("tcp", strings.TrimPrefix(n.URL(), "tls://"), time.Second)
 		if err == nil {
-			conn.Close()
+			return conn.Close()
 		}
-		return err == nil
-	})
+		if time.Now().After(deadline) {
+			return fmt.Errorf("NATS node %s does not listen within %s: %w", n.Name, patience, err)
+		}
+		select {
+		case <-end:
+			b, _ := os.ReadFile(log.Name())
+			return fmt.Errorf("NATS node %s has ended: %s", n.Name, b)
+		case <-tick.C:
+		}
+	}
 }
 
 // Kill ends a node at once, with SIGKILL. One that does not run stays so.
