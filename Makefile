@@ -46,6 +46,11 @@ explore: ## run the protocol between server and agent through 100,000 interleavi
 campaign: build ## break a fleet 500 times under 10,000 deliveries (about twelve minutes; ARGS='--seed N' repeats one)
 	bin/waybill sim --machines 200 --processes 25 --deliveries 10000 --kills 550 $(ARGS)
 
+.PHONY: cluster-test
+cluster-test: ## break three servers, their PostgreSQL, their NATS cluster and 1,000 machines (minutes; ARGS='-cluster.seed N' repeats one)
+	ulimit -n 20000 && $(GO) test -count=1 -timeout 60m ./internal/sim -run '^TestCluster$$' -v -cluster.machines 1000 -cluster.processes 20 \
+		-cluster.deliveries 5000 -cluster.kills 120 -cluster.duration 0 -cluster.measure 3000 $(ARGS)
+
 .PHONY: ceilings
 ceilings: ## connect 10,000 agents to one server, and say what each costs it (minutes; needs 20,000 open files)
 	ulimit -n 20000 && $(GO) test ./internal/testenv -run 'TestLinks' -links 10000 -timeout 20m -v

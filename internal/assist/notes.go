@@ -73,11 +73,8 @@ func (m *machine) learn(n *wire.Note) {
 		t.handed, t.fetch, t.stale = at, n.Fetch, false
 	}
 	for _, d := range n.Ended {
-		id := waybill.DeliveryID(d)
-		if t := m.tasks[id]; t != nil && !t.handed.IsZero() {
-			m.over[id] = at
-		}
-		delete(m.tasks, id)
+		m.over[waybill.DeliveryID(d)] = at // what tells of it being open, or given, may come later
+		delete(m.tasks, waybill.DeliveryID(d))
 	}
 	if n.Fetched {
 		m.kicked = time.Time{}

@@ -101,8 +101,9 @@ func (s *Server) offer(ctx context.Context, m *machine, f *waybill.Facts, q quer
 	now, by := s.service.Now(), fetchOf(q)
 	var found []wire.Deliver
 	var ids []waybill.DeliveryID
-	size := 0
+	size, open, only := 0, false, waybill.DeliveryID(q["taskId"])
 	take := func(d wire.Deliver) (more bool, err error) {
+		open = true
 		id := waybill.DeliveryID(d.Delivery)
 		if cause, why := unsuitable(&d, f); cause != waybill.NoCause {
 			return true, s.end(ctx, m, id, control.Outcome{Cause: cause, Detail: why})
@@ -121,10 +122,10 @@ func (s *Server) offer(ctx context.Context, m *machine, f *waybill.Facts, q quer
 		found, ids = append(found, d), append(ids, id)
 		return true, nil
 	}
-	if err := s.eachOpen(ctx, m.id, waybill.DeliveryID(q["taskId"]), take); err != nil || len(found) == 0 {
+	if err := s.eachOpen(ctx, m.id, only, take); err != nil || len(found) == 0 {
 		m.drop(ids)
 		if err == nil {
-			s.note(m.id, wire.Note{Fetched: true})
+			s.vain(m, only, open)
 		}
 		return nil, err
 	}
@@ -140,6 +141,17 @@ func (s *Server) offer(ctx context.Context, m *machine, f *waybill.Facts, q quer
 	}
 	s.note(m.id, note)
 	return found, nil
+}
+
+// vain notes that a fetch was given nothing. One that is for a delivery that is open no more comes of a kick by a server
+// that has not heard that.
+func (s *Server) vain(m *machine, only waybill.DeliveryID, open bool) {
+	n := wire.Note{Fetched: true}
+	if only != "" && !open {
+		m.ended(only, s.service.Now())
+		n.Ended = []string{string(only)}
+	}
+	s.note(m.id, n)
 }
 
 // fetch is one fetch, which the agent repeats as it stands until it is answered.
