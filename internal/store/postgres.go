@@ -33,9 +33,11 @@ const (
 	// How long what has met a lost connection is tried again: within the ten seconds after which the classic SDK gives up.
 	readPatience  = 4 * time.Second
 	writePatience = 4 * time.Second
+	// scanPatience bounds a query that may go through much.
+	scanPatience = 30 * time.Second
 	// groupPatience bounds a transaction: a server that has vanished does not answer, and keeps no connection from looking
 	// well.
-	groupPatience = 30 * time.Second
+	groupPatience = 10 * time.Second
 	// connectPatience bounds one attempt to connect.
 	connectPatience = 3 * time.Second
 )
@@ -133,10 +135,12 @@ type postgresSession struct {
 	seq    int64 // of the transaction that runs, or ran last
 	log    *slog.Logger
 	cancel context.CancelFunc // ends the context of the transaction
+
+	patience time.Duration // groupPatience
 }
 
 func newPostgresSession(ctx context.Context, db *sql.DB, log *slog.Logger) (*postgresSession, error) {
-	s := &postgresSession{db: db, writer: rand.Text(), log: log, cancel: func() {}}
+	s := &postgresSession{db: db, writer: rand.Text(), log: log, cancel: func() {}, patience: groupPatience}
 	if err := s.connect(ctx); err != nil {
 		return nil, err
 	}
@@ -169,7 +173,7 @@ func (s *postgresSession) disconnect() {
 }
 
 func (s *postgresSession) begin(_ context.Context, alone []string) (*tx, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), groupPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), s.patience)
 	s.cancel = cancel
 	if err := s.connect(ctx); err != nil {
 		cancel()

@@ -233,7 +233,10 @@ func (s *statements) again(ctx context.Context, err error, since time.Time) bool
 }
 
 func (s *statements) context(ctx context.Context) (context.Context, context.CancelFunc) {
-	return ctx, func() {}
+	if !s.dialect.shared {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, scanPatience)
 }
 
 // brief runs queries that end at once, such as those by a key, to their end whatever becomes of the caller's context: for
@@ -278,8 +281,14 @@ func all[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error),
 }
 
 func scanAll[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), query string, args ...any) (_ []T, err error) {
+	callers := ctx
 	ctx, cancel := q.context(ctx)
 	defer cancel()
+	defer func() {
+		if errors.Is(err, context.DeadlineExceeded) && callers.Err() == nil { // it is ours
+			err = unavailable(err)
+		}
+	}()
 	rows, err := q.query(ctx, query, args...)
 	if err != nil {
 		return nil, classify(err)
