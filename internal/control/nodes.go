@@ -205,7 +205,7 @@ func ClaimBus(ctx context.Context, st *store.Store, name string, embedded bool) 
 // Run keeps the claim until ctx ends. It fails if another server has the bus: it was taken for dead, and its agents have
 // nobody else to go to.
 func (b *Bus) Run(ctx context.Context) error {
-	for pause(ctx, nodeBeat) {
+	for pause(ctx, busFor/3) {
 		if held, err := b.store.Claim(ctx, busLease, b.holder, busFor); err == nil && !held {
 			return ErrOtherBus
 		}

@@ -93,19 +93,26 @@ func newSite(t *testing.T) *Site {
 	}
 	s.Endpoint = testenv.StartBalancer(t, s.Listen...).Addr()
 	crash := false
-	s.Parts = []Part{{"databases crashed or restarted", func() error {
+	s.Parts = []Part{{What: "databases crashed or restarted", Needs: true, Mend: pg.Restart, Break: func() error {
 		if crash = !crash; crash {
 			return pg.Kill()
 		}
 		return pg.Stop()
-	}, pg.Restart}}
-	for i := range 2 {
-		s.Parts = append(s.Parts, Part{fmt.Sprintf("NATS node %d killed", i), func() error { nats.Kill(i); return nil }, func() error { return nats.Restart(i) }})
+	}}}
+	node := func(i int) Part {
+		return Part{
+			What: fmt.Sprintf("NATS node %d killed", i), Mend: func() error { return nats.Restart(i) },
+			Break: func() error {
+				nats.Kill(i)
+				return nil
+			},
+		}
 	}
+	s.Parts = append(s.Parts, node(0), node(1))
 	if away != nil {
-		s.Parts = append(s.Parts, Part{"NATS nodes cut off", away.Cut, away.Mend})
+		s.Parts = append(s.Parts, Part{What: "NATS nodes cut off", Break: away.Cut, Mend: away.Mend})
 	} else {
-		s.Parts = append(s.Parts, Part{"NATS node 2 killed", func() error { nats.Kill(2); return nil }, func() error { return nats.Restart(2) }})
+		s.Parts = append(s.Parts, node(2))
 	}
 	return s
 }

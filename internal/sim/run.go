@@ -172,7 +172,8 @@ func (r *run) startServer(ctx context.Context, i int) error {
 	case n := <-listens:
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.servers[i], r.addresses, r.upSince = p, n.Addresses, time.Now()
+		r.servers[i], r.addresses = p, n.Addresses
+		r.upLocked()
 		if n.Key != nil {
 			r.key = *n.Key
 			if r.cfg.Site != nil {
@@ -185,6 +186,20 @@ func (r *run) startServer(ctx context.Context, i int) error {
 	case <-ctx.Done():
 		p.kill()
 		return ctx.Err()
+	}
+}
+
+// upLocked notes whether all is there that it takes to end a target: a server, and what servers need. r.mu is held.
+func (r *run) upLocked() {
+	up := slices.ContainsFunc(r.servers, func(p *process) bool { return p != nil })
+	for i := range r.broken {
+		up = up && !(r.broken[i] && r.cfg.Site.Parts[i].Needs)
+	}
+	switch {
+	case !up:
+		r.upSince = time.Time{}
+	case r.upSince.IsZero():
+		r.upSince = time.Now()
 	}
 }
 
@@ -430,7 +445,7 @@ func (r *run) happen(ctx context.Context, e event, restarts *errgroup.Group) err
 		r.mu.Lock()
 		p := r.servers[i]
 		r.servers[i] = nil
-		r.upSince = time.Time{}
+		r.upLocked()
 		r.mu.Unlock()
 		if p == nil {
 			return nil // another event's outage lasts
@@ -447,7 +462,7 @@ func (r *run) happen(ctx context.Context, e event, restarts *errgroup.Group) err
 		r.mu.Lock()
 		broken := r.broken[i]
 		r.broken[i] = true
-		r.upSince = time.Time{}
+		r.upLocked()
 		r.mu.Unlock()
 		if broken {
 			return nil
@@ -461,7 +476,8 @@ func (r *run) happen(ctx context.Context, e event, restarts *errgroup.Group) err
 			err := part.Mend()
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			r.broken[i], r.upSince = false, time.Now()
+			r.broken[i] = false
+			r.upLocked()
 			return err
 		})
 	case killProcess:

@@ -64,6 +64,7 @@ type Part struct {
 	What  string // happens to it, for the report
 	Break func() error
 	Mend  func() error
+	Needs bool // without it no server can end a target
 }
 
 // DefaultConfig returns a run of about a minute and a half.

@@ -178,6 +178,9 @@ func (r *run) lookAt(ctx context.Context, s *sent) error {
 // seconds, and what two busy cores take for a sweep.
 const lateBy = 15 * time.Second
 
+// moreBy is how much longer it may take several servers, of which the one that ends targets dies, and the next one too.
+const moreBy = 10 * time.Second
+
 // judgeLate looks whether an open target should have ended. Its deadline is by the server's clock, but whoever waits for
 // it does not notice that the clock jumps; so it is late if both that clock and the time gone by say so. While the
 // server is down nobody ends it.
@@ -186,6 +189,10 @@ func (r *run) judgeLate(s *sent, t *client.Target, asked time.Time) {
 	ahead, up := r.ahead, r.upSince
 	r.mu.Unlock()
 	created, err := time.Parse(time.RFC3339, t.Created)
+	lateBy := lateBy
+	if r.cfg.Site != nil {
+		lateBy += moreBy
+	}
 	if err != nil || up.IsZero() || asked.Sub(up) < lateBy || asked.Sub(s.answered) < s.timeout+lateBy {
 		return
 	}

@@ -26,9 +26,9 @@ type NATS struct {
 	t       testing.TB
 	program string
 	nodes   []*natsNode
-	Cluster *server.NATSCluster
-	Dir     string // with a directory for each node
-	Creds   string // a file, for servers
+	Cluster *server.NATSCluster // nil if it was configured elsewhere
+	Dir     string              // with a directory for each node
+	Creds   string              // a file, for servers
 }
 
 type natsNode struct {
@@ -59,22 +59,40 @@ func StartNATS(t testing.TB, cfg server.NATSConfig, n int) *NATS {
 // StartNATSAt is StartNATS with a node at each of places.
 func StartNATSAt(t testing.TB, cfg server.NATSConfig, places ...Place) *NATS {
 	t.Helper()
-	c := &NATS{t: t, program: buildNATS(t), Dir: filepath.Join(t.TempDir(), "nats")}
+	dir := filepath.Join(t.TempDir(), "nats")
+	cfg.Nodes = NATSNodes(t, dir, places...)
+	cluster, err := server.OpenNATSCluster(t.Context(), cfg, Logger(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cluster.WriteFiles(dir); err != nil {
+		t.Fatal(err)
+	}
+	c := RunNATS(t, dir, cfg.Nodes, places...)
+	c.Cluster = cluster
+	return c
+}
+
+// NATSNodes returns nodes at places, with files below dir, on free ports.
+func NATSNodes(t testing.TB, dir string, places ...Place) (nodes []bus.Node) {
+	t.Helper()
 	ports := FreePorts(t, 2*len(places))
 	for i, p := range places {
 		name := fmt.Sprint("n", i)
-		n := bus.Node{Name: name, Host: p.Host, Bind: p.Host, Port: ports[2*i], RoutePort: ports[2*i+1], Dir: filepath.Join(c.Dir, name)}
-		cfg.Nodes = append(cfg.Nodes, n)
-		c.nodes = append(c.nodes, &natsNode{Node: n, enter: p.Enter})
+		nodes = append(nodes, bus.Node{
+			Name: name, Host: p.Host, Bind: p.Host, Port: ports[2*i], RoutePort: ports[2*i+1], Dir: filepath.Join(dir, name),
+		})
 	}
-	var err error
-	if c.Cluster, err = server.OpenNATSCluster(t.Context(), cfg, Logger(t)); err != nil {
-		t.Fatal(err)
+	return nodes
+}
+
+// RunNATS starts nodes whose files are there.
+func RunNATS(t testing.TB, dir string, nodes []bus.Node, places ...Place) *NATS {
+	t.Helper()
+	c := &NATS{t: t, program: buildNATS(t), Dir: dir, Creds: filepath.Join(dir, server.NATSCredsFile)}
+	for i, n := range nodes {
+		c.nodes = append(c.nodes, &natsNode{Node: n, enter: places[i].Enter})
 	}
-	if _, err := c.Cluster.WriteFiles(c.Dir); err != nil {
-		t.Fatal(err)
-	}
-	c.Creds = filepath.Join(c.Dir, server.NATSCredsFile)
 	t.Cleanup(func() {
 		for i := range c.nodes {
 			c.Kill(i)

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,9 +21,13 @@ import (
 	"github.com/openwaybill/waybill/internal/agent"
 	"github.com/openwaybill/waybill/internal/assist/assisttest"
 	"github.com/openwaybill/waybill/internal/client"
+	"github.com/openwaybill/waybill/internal/control"
+	"github.com/openwaybill/waybill/internal/identity"
 	"github.com/openwaybill/waybill/internal/pgtest"
 	"github.com/openwaybill/waybill/internal/server"
+	"github.com/openwaybill/waybill/internal/store"
 	"github.com/openwaybill/waybill/internal/testenv"
+	"github.com/openwaybill/waybill/internal/wire"
 )
 
 // several starts n servers on one PostgreSQL database and one NATS cluster.
@@ -315,4 +320,59 @@ func TestOneBusForADatabase(t *testing.T) {
 			t.Errorf("a server with no key file: %v", err)
 		}
 	})
+}
+
+// TestDeadServers looks that servers notice when another dies, and what was connected to it alone; and that one that was
+// taken for dead by mistake shows what is connected to it again.
+func TestDeadServers(t *testing.T) {
+	t.Parallel()
+	if !pgtest.Available(t) {
+		return
+	}
+	servers, _ := several(t, 2)
+	s := servers[0]
+	live, orphan := s.Official(), s.Register(s.Network(), s.Activate("orphan"))
+	sealer, err := identity.OpenSealer(filepath.Join(s.Dir, "seal.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := store.Open(t.Context(), store.Config{URL: s.Database(), KeepSchema: true, AuditKey: control.AuditKey(sealer)}, testenv.Logger(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+
+	// A server that had a channel gives no sign of life any more.
+	ghost := store.Node{Name: "ghost", Run: "its only one"}
+	if _, err := st.BeatNode(t.Context(), ghost); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Greet(t.Context(), orphan.ID, "ghost/channel", waybill.Facts{Capability: wire.Capability}); err != nil {
+		t.Fatal(err)
+	}
+	s.AwaitChannel(orphan, "open")
+	s.AwaitChannel(orphan, "lost")
+	nodes, err := st.Nodes(t.Context())
+	if err != nil || len(nodes) != 2 || slices.ContainsFunc(nodes, func(n store.Node) bool { return n.Name == ghost.Name }) {
+		t.Errorf("the servers are %+v, %v", nodes, err)
+	}
+
+	// The one that has the channel is taken for dead.
+	for _, n := range nodes {
+		if removed, err := st.RemoveNode(t.Context(), store.Node{Name: n.Name, Run: n.Run}); err != nil || !removed {
+			t.Fatalf("remove %s: %t, %v", n.Name, removed, err)
+		}
+		if _, err := st.LoseChannels(t.Context(), waybill.OfficialAgent, n.Name+"/"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.AwaitChannel(live, "open")
+	testenv.Eventually(t, "both servers are there again", func() bool {
+		nodes, err := st.Nodes(t.Context())
+		return err == nil && len(nodes) == 2
+	})
+	s.AwaitChannel(live, "open")
+	if d := servers[1].Await(servers[1].Send(testenv.OfficialFile(live))); d.Status != waybill.OverallSuccess {
+		t.Errorf("after that: %+v", d.Targets.Items)
+	}
 }
