@@ -206,7 +206,12 @@ func (o *serverOptions) run(ctx context.Context, e env) error {
 	if err != nil {
 		return err
 	}
-	if c := s.First(); c != nil {
+	switch c := s.First(); {
+	case c == nil:
+	case o.BootstrapID != "": // whoever gave it knows it, and what is printed is kept by whoever runs containers
+		fmt.Fprintf(e.out, "made the first account, %s, with the access key %s that was given (also in %s)\n",
+			c.AccountID, c.AccessKeyID, filepath.Join(o.DataDir, server.CredentialsFile))
+	default:
 		fmt.Fprintf(e.out, "made the first account, %s, and its access key (also in %s):\n\n"+
 			"  export ALIBABA_CLOUD_ACCESS_KEY_ID=%s\n  export ALIBABA_CLOUD_ACCESS_KEY_SECRET=%s\n"+
 			"  export WAYBILL_ENDPOINT=%s\n",
