@@ -166,10 +166,15 @@ func checkSource(s source) []string {
 			return true
 		}
 		x, ok := sel.X.(*ast.Ident)
+		if field, isField := sel.X.(*ast.SelectorExpr); isField {
+			x, ok = field.Sel, true
+		}
 		if !ok {
 			return true
 		}
 		switch of := x.Name; {
+		case !s.isTest() && s.dir() != "internal/telemetry" && slices.Contains([]string{"log", "slog", "warnings"}, of) && !constantMessage(sel.Sel.Name, call.Args):
+			add("a message of the log that is not constant; put what differs into keys")
 		case of == "time" && sel.Sel.Name == "Sleep":
 			add("time.Sleep; wait for what is awaited")
 		case s.isTest() && slices.Contains([]string{"t", "b", "f", "tb"}, of) &&
@@ -179,6 +184,18 @@ func checkSource(s source) []string {
 		return true
 	})
 	return append(bad, checkLayer(s)...)
+}
+
+// logMessages are the methods that log, and which of their arguments is the message.
+var logMessages = map[string]int{"Debug": 0, "Info": 0, "Warn": 0, "Error": 0, "Log": 1, "LogAttrs": 2}
+
+func constantMessage(method string, args []ast.Expr) bool {
+	i, logs := logMessages[method]
+	if !logs || i >= len(args) {
+		return true
+	}
+	_, ok := args[i].(*ast.BasicLit)
+	return ok
 }
 
 // checkLayer returns the imports of s that the dependency rule forbids. A test may use whatever it needs.
@@ -409,6 +426,8 @@ func TestRepositoryChecks(t *testing.T) {
 		{"client uses its own part", "internal/client/clienttest/x.go", own("client"), "", ""},
 		{"command uses all", "cmd/waybill/x.go", own("api"), "", ""},
 		{"sleep", "internal/store/x.go", "time", "func f() { time.Sleep(1) }", "time.Sleep"},
+		{"message in parts", "internal/store/x.go", "log/slog", `func f(log *slog.Logger, s string) { log.Warn("it is " + s) }`, "not constant"},
+		{"constant message", "internal/store/x.go", "log/slog", `func f(log *slog.Logger, s string) { log.Warn("it is", "what", s) }`, ""},
 		{"silent skip", "x_test.go", "testing", "func f(t *testing.T) { t.Skip() }", "skipped"},
 		{"silent skip now", "x_test.go", "testing", "func f(b *testing.B) { b.SkipNow() }", "skipped"},
 		{"skip with a reason", "x_test.go", "testing", `func f(t *testing.T) { t.Skip("needs root") }`, ""},

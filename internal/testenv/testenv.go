@@ -35,6 +35,7 @@ type Server struct {
 	*server.Server
 	t      testing.TB
 	cfg    server.Config
+	log    *slog.Logger
 	stop   func()
 	ahead  *atomic.Int64 // how far its clock is set forward, in nanoseconds
 	Dir    string        // its data directory
@@ -46,6 +47,12 @@ type Server struct {
 // Start starts a server that is stopped when the test ends. It listens on free ports, plain HTTP included.
 func Start(t testing.TB, change ...func(*server.Config)) *Server {
 	t.Helper()
+	return StartLogging(t, Logger(t), change...)
+}
+
+// StartLogging is Start with a log of the caller's, for the server and its native agents.
+func StartLogging(t testing.TB, log *slog.Logger, change ...func(*server.Config)) *Server {
+	t.Helper()
 	cfg := server.DefaultConfig()
 	cfg.DataDir = filepath.Join(t.TempDir(), "server")
 	cfg.Listen, cfg.HTTPListen, cfg.AgentListen, cfg.AdminListen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
@@ -55,7 +62,7 @@ func Start(t testing.TB, change ...func(*server.Config)) *Server {
 	for _, c := range change {
 		c(&cfg)
 	}
-	s := &Server{t: t, cfg: cfg, ahead: ahead, Dir: cfg.DataDir}
+	s := &Server{t: t, cfg: cfg, log: log, ahead: ahead, Dir: cfg.DataDir}
 	s.open()
 	t.Cleanup(func() { s.Stop() })
 	s.Key = *s.First()
@@ -70,7 +77,7 @@ func Start(t testing.TB, change ...func(*server.Config)) *Server {
 
 func (s *Server) open() {
 	s.t.Helper()
-	srv, err := server.Open(s.t.Context(), s.cfg, Logger(s.t))
+	srv, err := server.Open(s.t.Context(), s.cfg, s.log)
 	if err != nil {
 		s.t.Fatalf("open server: %v", err)
 	}
@@ -125,6 +132,7 @@ func (s *Server) Activate(prefix string) client.NewActivation {
 type Agent struct {
 	t     testing.TB
 	cfg   agent.Config
+	log   *slog.Logger
 	stop  func()
 	ID    waybill.InstanceID
 	Root  string // its / directory
@@ -144,7 +152,7 @@ func (s *Server) Agent(change ...func(*agent.Config)) *Agent {
 func (s *Server) Enrol(change ...func(*agent.Config)) *Agent {
 	s.t.Helper()
 	dir := s.t.TempDir()
-	a := &Agent{t: s.t, Root: filepath.Join(dir, "root"), State: filepath.Join(dir, "state"), stop: func() {}}
+	a := &Agent{t: s.t, log: s.log, Root: filepath.Join(dir, "root"), State: filepath.Join(dir, "state"), stop: func() {}}
 	if err := os.Mkdir(a.Root, 0o755); err != nil {
 		s.t.Fatal(err)
 	}
@@ -170,7 +178,7 @@ func (s *Server) Enrol(change ...func(*agent.Config)) *Agent {
 // Start runs the agent until Stop, or the end of the test.
 func (a *Agent) Start() {
 	a.t.Helper()
-	ag, err := agent.New(a.cfg, Logger(a.t).With("instance_id", a.ID))
+	ag, err := agent.New(a.cfg, a.log.With("instance_id", a.ID))
 	if err != nil {
 		a.t.Fatalf("new agent: %v", err)
 	}
