@@ -27,6 +27,7 @@ import (
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/agent"
 	"github.com/openwaybill/waybill/internal/client"
+	"github.com/openwaybill/waybill/internal/pgtest"
 	"github.com/openwaybill/waybill/internal/testenv"
 )
 
@@ -291,17 +292,71 @@ func (s *succession) waybill(args ...string) (out string, code int) {
 	return string(b), 0
 }
 
-// TestBackupAndRestore backs a server up while it works, destroys it, and restores it at the same addresses.
+// TestBackupAndRestore backs a server up while it works, destroys it, and restores it at the same addresses: with our own
+// commands, and with those of PostgreSQL as docs/operations.md says.
 func TestBackupAndRestore(t *testing.T) {
 	t.Parallel()
-	s := newSuccession(t)
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		s := newSuccession(t)
+		backup := filepath.Join(s.dir, "waybill.tar")
+		testBackupAndRestore(t, s, "", func() {
+			if out, code := s.waybill("backup", "--data-dir", s.data(), "--out", backup); code != 0 || !strings.Contains(out, "with its keys") {
+				t.Fatalf("backup: %d, %s", code, out)
+			}
+			if info, err := os.Stat(backup); err != nil || info.Mode() != 0o600 {
+				t.Errorf("the backup: %v, %v", info, err)
+			}
+			if left, err := filepath.Glob(filepath.Join(s.dir, ".waybill.tar*")); err != nil || left != nil {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+		}, func() string {
+			if out, code := s.waybill("restore", backup, "--data-dir", s.data()); code != 0 {
+				t.Fatalf("restore: %d, %s", code, out)
+			}
+			return ""
+		})
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		if !pgtest.Available(t) {
+			t.Skip("there is no PostgreSQL")
+		}
+		s := newSuccession(t)
+		database, dump, key := pgtest.Database(t, "", nil), filepath.Join(s.dir, "waybill.dump"), filepath.Join(s.dir, "seal.key")
+		testBackupAndRestore(t, s, database, func() {
+			s.run("pg_dump", "--format=custom", "--file="+dump, database)
+			s.run("cp", "-p", filepath.Join(s.data(), "seal.key"), key)
+		}, func() string {
+			restored := pgtest.Database(t, "", nil)
+			s.run("pg_restore", "--exit-on-error", "--no-owner", "--dbname="+restored, dump)
+			s.run("install", "-d", "-m", "0700", s.data())
+			s.run("cp", "-p", key, filepath.Join(s.data(), "seal.key"))
+			return restored
+		})
+	})
+}
+
+// run runs a program of the system.
+func (s *succession) run(name string, args ...string) {
+	s.t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		s.t.Fatalf("%s: %v\n%s", name, err, out)
+	}
+}
+
+// testBackupAndRestore is told how to back up a server that runs, and how to restore it when its data directory is gone,
+// which returns the database that it has then.
+func testBackupAndRestore(t *testing.T, s *succession, database string, backup func(), restore func() string) {
 	listen, agents := freeAddress(t), freeAddress(t)
 	link := newValve(t, agents)
-	command := []string{
-		s.program, "server", "--data-dir", s.data(), "--listen", listen, "--agent-listen", agents, "--admin-listen", "",
-		"--agent-address", "tls://" + link.Addr().String(),
+	command := func(database string) []string {
+		return []string{
+			s.program, "server", "--data-dir", s.data(), "--listen", listen, "--agent-listen", agents, "--admin-listen", "",
+			"--agent-address", "tls://" + link.Addr().String(), "--database", database,
+		}
 	}
-	s.start(nil, command...)
+	s.start(nil, command(database)...)
 	busy, away := s.enrolMachine(nil), s.enrolMachine(nil)
 	busy.run()
 	s.awaitOnline(busy)
@@ -311,20 +366,11 @@ func TestBackupAndRestore(t *testing.T) {
 	accepted, stop := s.load(busy)
 	testenv.Eventually(t, "load", func() bool { return len(accepted()) > 50 })
 	sure := accepted()
-	backup := filepath.Join(s.dir, "waybill.tar")
-	if out, code := s.waybill("backup", "--data-dir", s.data(), "--out", backup); code != 0 || !strings.Contains(out, "with its keys") {
-		t.Fatalf("backup: %d, %s", code, out)
-	}
+	backup()
 	meanwhile := len(accepted()) - len(sure)
 	stop()
 	if meanwhile == 0 {
 		t.Error("the server accepted nothing while it was backed up")
-	}
-	if info, err := os.Stat(backup); err != nil || info.Mode() != 0o600 {
-		t.Errorf("the backup: %v, %v", info, err)
-	}
-	if left, err := filepath.Glob(filepath.Join(s.dir, ".waybill.tar*")); err != nil || left != nil {
-		t.Errorf("left behind: %v, %v", left, err)
 	}
 
 	// What the backup does not know: an ending, a delivery, a machine, and a delivery whose outcome nobody has heard.
@@ -349,10 +395,7 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if out, code := s.waybill("restore", backup, "--data-dir", s.data()); code != 0 {
-		t.Fatalf("restore: %d, %s", code, out)
-	}
-	s.launch(nil, command...)
+	s.launch(nil, command(restore())...)
 	s.awaitOnline(busy)
 	s.awaitOnline(away)
 	for _, d := range []*runner{busy, away} {
