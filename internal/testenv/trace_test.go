@@ -90,7 +90,8 @@ func traced(t *testing.T) (*testenv.Server, *receiver) {
 	return testenv.Start(t, func(c *server.Config) { c.Tracer = tracer }), c
 }
 
-// trace waits until the trace of that ID has a span of each name, and returns its spans by name.
+// trace waits until the trace of that ID has a span of each name, and what each but the request is within, which comes
+// later as a rule. It returns the spans by name.
 func (c *receiver) trace(id string, names ...string) map[string][]*otlp.Span {
 	c.t.Helper()
 	var byName map[string][]*otlp.Span
@@ -101,9 +102,20 @@ func (c *receiver) trace(id string, names ...string) map[string][]*otlp.Span {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		byName = map[string][]*otlp.Span{}
+		ended, parents := map[string]bool{}, map[string]bool{}
 		for _, s := range c.spans {
-			if hex.EncodeToString(s.TraceId) == id {
-				byName[s.Name] = append(byName[s.Name], s)
+			if hex.EncodeToString(s.TraceId) != id {
+				continue
+			}
+			byName[s.Name] = append(byName[s.Name], s)
+			ended[string(s.SpanId)] = true
+			if s.Kind != otlp.Span_SPAN_KIND_SERVER {
+				parents[string(s.ParentSpanId)] = true
+			}
+		}
+		for p := range parents {
+			if !ended[p] {
+				return false
 			}
 		}
 		return !slices.ContainsFunc(names, func(n string) bool { return byName[n] == nil })
@@ -138,6 +150,7 @@ func TestTraceFromCallToReport(t *testing.T) {
 	t.Parallel()
 	s, c := traced(t)
 	a := s.Agent()
+	s.Await(s.Send(testenv.File(a))) // now it does not pull any more, which would bring a delivery without its trace
 	const id, caller = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 	// As a service would that is traced itself.
 	tracing, err := client.New(client.Config{
@@ -148,6 +161,7 @@ func TestTraceFromCallToReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	request := testenv.File(a)
+	request.File.Name = "traced"
 	request.Content, request.Description = []byte("what nobody else may read"), "confidential"
 	delivery, err := tracing.SendFile(t.Context(), request)
 	if err != nil {
@@ -231,7 +245,10 @@ func TestTraceOfAnOldAgent(t *testing.T) {
 			return true
 		}
 	})
-	if d := s.Await(s.Send(testenv.File(a))); d.Status != waybill.OverallSuccess {
+	s.Await(s.Send(testenv.File(a))) // now it does not pull any more
+	request := testenv.File(a)
+	request.File.Name = "traced"
+	if d := s.Await(s.Send(request)); d.Status != waybill.OverallSuccess {
 		t.Fatalf("ended as %s", d.Status)
 	}
 	_, rest, _ := strings.Cut(<-told, "-")
