@@ -319,12 +319,15 @@ func newMeter(w io.Writer, done string) *meter {
 	return &meter{w: w, done: done, shown: -1}
 }
 
-func (m *meter) pages(done, all int) {
+func (m *meter) pages(done, all int) { m.of("the database", done, all) }
+
+// of shows how much of what is done.
+func (m *meter) of(what string, done, all int) {
 	if m.w == nil || all == 0 || done*100/all == m.shown {
 		return
 	}
 	m.shown = done * 100 / all
-	fmt.Fprintf(m.w, "\r%d %% of the database %s", m.shown, m.done)
+	fmt.Fprintf(m.w, "\r%d %% of %s %s", m.shown, what, m.done)
 }
 
 // end leaves the last figure on the screen.

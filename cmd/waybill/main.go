@@ -64,7 +64,7 @@ It answers the file API of Alibaba Cloud ECS (SendFile, DescribeSendFileResults)
 		newSendCmd(e), newResultsCmd(e), newInstancesCmd(e), newActivationsCmd(e), newTagsCmd(e), newGroupsCmd(e),
 		newUsersCmd(e), newUserGroupsCmd(e), newAccessKeysCmd(e), newPoliciesCmd(e), newWhoamiCmd(e),
 		newAuditCmd(e), newAccountsCmd(e), newNATSConfigCmd(e),
-		newBackupCmd(e), newRestoreCmd(e),
+		newBackupCmd(e), newRestoreCmd(e), newMigrateCmd(e), newCopyCmd(e),
 		newCompletionCmd(e), newVersionCmd(e),
 	)
 	return usageFlags(root)

@@ -10,6 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/pressly/goose/v3"
 )
@@ -35,6 +40,104 @@ func newMigrations(d dialect, db *sql.DB, chain *chainer) (*goose.Provider, erro
 		}, nil)))
 	}
 	return goose.NewProvider(d.goose, db, dir, options...)
+}
+
+// Schema is what there is to know of the schema of a database.
+type Schema struct {
+	Version    int64 // of the database; 0: there is none yet
+	Newest     int64 // that this program knows
+	Migrations []Migration
+}
+
+// Migration is a step from one version of the schema to the next.
+type Migration struct {
+	Version int64
+	Name    string
+	Applied bool
+}
+
+// SchemaOf looks at the schema of the database at url, see Config.URL, and changes nothing.
+func SchemaOf(ctx context.Context, url string) (Schema, error) {
+	var info Schema
+	err := withDatabase(ctx, url, func(d dialect, db *sql.DB) (err error) {
+		info, err = schemaOf(ctx, d, db)
+		return err
+	})
+	return info, err
+}
+
+func schemaOf(ctx context.Context, d dialect, db *sql.DB) (Schema, error) {
+	var info Schema
+	p, err := newMigrations(d, db, nil)
+	if err != nil {
+		return info, err
+	}
+	there := `SELECT COUNT(*) FROM sqlite_schema WHERE name = 'goose_db_version'`
+	if d.shared {
+		there = `SELECT COUNT(to_regclass('goose_db_version'))`
+	}
+	on := newStatements(d, db, db)
+	applied := map[int64]bool{}
+	n, err := one(ctx, on, scanOne[int], there)
+	if err != nil {
+		return info, err
+	}
+	if n > 0 {
+		list, err := all(ctx, on, scanOne[int64], `SELECT version_id FROM goose_db_version WHERE is_applied AND version_id > 0 ORDER BY version_id`)
+		if err != nil {
+			return info, err
+		}
+		for _, v := range list {
+			applied[v] = true
+			info.Version = v
+		}
+	}
+	for _, source := range p.ListSources() {
+		info.Newest = source.Version
+		name := filepath.Base(source.Path)
+		if source.Version == headsMigration && !d.shared {
+			name = "heads of the audit trails"
+		}
+		info.Migrations = append(info.Migrations, Migration{Version: source.Version, Name: name, Applied: applied[source.Version]})
+	}
+	return info, nil
+}
+
+// Migrate brings the schema of a database up to date, and makes it if there is none. SQLite needs Config.AuditKey.
+func Migrate(ctx context.Context, cfg Config, log *slog.Logger) error {
+	return withDatabase(ctx, cfg.URL, func(d dialect, db *sql.DB) error {
+		now := cfg.Now
+		if now == nil {
+			now = time.Now
+		}
+		return migrate(ctx, d, db, &chainer{dialect: d, key: cfg.AuditKey, now: now, log: log}, false)
+	})
+}
+
+// withDatabase opens the database at url, which must be there, for the length of fn.
+func withDatabase(ctx context.Context, url string, fn func(dialect, *sql.DB) error) (err error) {
+	var d dialect
+	var db *sql.DB
+	switch scheme, path, _ := strings.Cut(url, ":"); scheme {
+	case "sqlite":
+		if _, err := os.Stat(path); err != nil {
+			return fmt.Errorf("there is no database: %w", err)
+		}
+		d = sqliteDialect
+		if db, err = openSQLite(path, nil, 1); err != nil {
+			return err
+		}
+	case "postgres", "postgresql":
+		conf, err := parsePostgres(url)
+		if err != nil {
+			return err
+		}
+		d, db = postgresDialect, openPool(conf, "waybill migrates", 2)
+	default:
+		return unsupported(scheme)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return fn(d, db)
 }
 
 // migrate brings the schema up to date, or refuses a database whose schema is older if keep is set. db must have a second

@@ -55,6 +55,9 @@ func (s *Store) openPostgres(ctx context.Context, cfg Config) error {
 		return classify(err)
 	}
 	w := openPool(conf, "waybill writes", 1)
+	if err := mustNotCopy(ctx, newStatements(s.dialect, w, w)); err != nil {
+		return errors.Join(classify(err), w.Close())
+	}
 	session, err := newPostgresSession(ctx, w, s.log)
 	if err != nil {
 		return errors.Join(classify(err), w.Close())

@@ -82,6 +82,8 @@ func (s *Server) open() {
 		s.t.Fatalf("open server: %v", err)
 	}
 	s.Server = srv
+	s.cfg.Listen, s.cfg.AgentListen = s.Addr("https"), s.Addr("agents") // where Restart listens
+	s.cfg.HTTPListen, s.cfg.AdminListen = s.Addr("http"), s.Addr("admin")
 	s.stop = run(s.t, "server", srv.Run, srv.Close)
 }
 
@@ -96,12 +98,14 @@ func (s *Server) Later(d time.Duration) { s.ahead.Add(int64(d)) }
 // Stop stops the server. It is safe to call twice.
 func (s *Server) Stop() { s.stop() }
 
-// Restart stops the server and starts it again on the same data and the same addresses.
-func (s *Server) Restart() {
+// Restart stops the server, unless it is stopped, and starts it again on the same data and the same addresses, with other
+// settings if change makes some.
+func (s *Server) Restart(change ...func(*server.Config)) {
 	s.t.Helper()
-	s.cfg.Listen, s.cfg.AgentListen = s.Addr("https"), s.Addr("agents")
-	s.cfg.HTTPListen, s.cfg.AdminListen = s.Addr("http"), s.Addr("admin")
 	s.Stop()
+	for _, c := range change {
+		c(&s.cfg)
+	}
 	s.open()
 }
 
