@@ -295,9 +295,7 @@ func (s *Server) own(path string) error {
 func (s *Server) run(name string, args ...string) error {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = s.parent
-	if s.as != nil {
-		cmd.SysProcAttr = asUser(s.as)
-	}
+	cmd.SysProcAttr = asUser(s.as)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = time.Second // a server it has started may hold its output
@@ -313,9 +311,7 @@ func (s *Server) watch() error {
 	cmd := exec.Command("/bin/sh", "-c", `read -r line; "$1/pg_ctl" -D "$2/data" -m immediate -w stop >/dev/null 2>&1; rm -rf "$2"`,
 		"sh", s.bin, s.parent)
 	cmd.Dir = "/"
-	if s.as != nil {
-		cmd.SysProcAttr = asUser(s.as)
-	}
+	cmd.SysProcAttr = apart(s.as)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return err

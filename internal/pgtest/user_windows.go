@@ -8,3 +8,5 @@ import (
 )
 
 func asUser(*user.User) *syscall.SysProcAttr { return nil }
+
+func apart(*user.User) *syscall.SysProcAttr { return nil }

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/pgtest"
 )
@@ -189,5 +191,59 @@ func benchmarkRead(b *testing.B, url func(*testing.B) string) {
 				})
 			})
 		}
+	}
+}
+
+// BenchmarkRows inserts a thousand targets into PostgreSQL in the ways that there are, to tell what one JSON parameter costs.
+func BenchmarkRows(b *testing.B) {
+	if !pgtest.Available(b) {
+		return
+	}
+	url := pgtest.Start(b, pgtest.Options{Durable: true}).Database(b)
+	benchStore(b, url, 1)
+	conn, err := pgx.Connect(b.Context(), url)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close(b.Context())
+	const rows = 1000
+	instances, ordinals := make([]string, rows), make([]int64, rows)
+	encoded, copied := make([][6]any, rows), make([][]any, rows)
+	for i := range rows {
+		instances[i], ordinals[i] = string(machine(i)), int64(i)
+		encoded[i] = [6]any{instances[i], i, "Pending", "", "", 0}
+	}
+	created := time.Now().UnixMilli()
+	n := 0
+	for _, way := range []struct {
+		name string
+		do   func(id string) error
+	}{
+		{"json", func(id string) error {
+			_, err := conn.Exec(b.Context(), postgresDialect.text(postgresDialect.insertTargets()), id, created, created, created, jsonRows(encoded))
+			return err
+		}},
+		{"unnest", func(id string) error {
+			_, err := conn.Exec(b.Context(), insertTargets+` SELECT $1, $2, $2, $2, i, o, 'Pending', '', '', 0 FROM unnest($3::text[], $4::bigint[]) r (i, o)`,
+				id, created, instances, ordinals)
+			return err
+		}},
+		{"copy", func(id string) error {
+			for i := range copied {
+				copied[i] = []any{id, created, created, created, instances[i], ordinals[i], "Pending", "", "", int64(0)}
+			}
+			_, err := conn.CopyFrom(b.Context(), pgx.Identifier{"targets"},
+				[]string{"delivery", "created", "updated", "deadline", "instance", "ordinal", "status", "cause", "detail", "finished"}, pgx.CopyFromRows(copied))
+			return err
+		}},
+	} {
+		b.Run("by="+way.name, func(b *testing.B) {
+			for b.Loop() {
+				n++
+				if err := way.do(fmt.Sprint("f-", n)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -286,6 +286,39 @@ func TestADatabaseThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
+// TestAServerThatStandsStill holds locks, as if its machine had been suspended: the others go on, and so does it when it is
+// awake again.
+func TestAServerThatStandsStill(t *testing.T) {
+	list := servers(t, 2)
+	if list == nil {
+		return
+	}
+	still, other := list[0], list[1]
+	locked, awake, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		var once sync.Once
+		ended <- still.writes.do(t.Context(), func(tx *tx) error {
+			if _, err := all(t.Context(), tx, scanHead, headColumns+` WHERE account = 'a' FOR UPDATE`); err != nil {
+				return err
+			}
+			once.Do(func() { close(locked); <-awake })
+			tx.record(act("ecs:Still"), waybill.AuditOK)
+			return nil
+		})
+	}()
+	<-locked
+	if err := other.Record(t.Context(), act("ecs:Other"), waybill.AuditOK); err != nil {
+		t.Errorf("another server: %v", err)
+	}
+	close(awake)
+	if err := <-ended; err != nil {
+		t.Errorf("the one that stood still: %v", err)
+	}
+	if v := other.verdict(); v.Problem != "" || v.Records != 2 {
+		t.Errorf("audit trail: %+v", v)
+	}
+}
+
 // TestNoncesOverABrokenConnection loses the answer to a nonce: it is fresh all the same, and used afterwards.
 func TestNoncesOverABrokenConnection(t *testing.T) {
 	f, w := behind(t)

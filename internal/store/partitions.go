@@ -102,6 +102,9 @@ func (s *Store) DropBefore(ctx context.Context, before time.Time) (removed int, 
 	if err := makePartitions(ctx, on, s.now(), partitionAhead); err != nil {
 		return 0, err
 	}
+	if _, err := on.exec(ctx, `DELETE FROM writers WHERE used < now() - interval '7 days'`); err != nil { // of servers that were killed
+		return 0, classify(err)
+	}
 	list, err := all(ctx, on, scanOne[string], `SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE 'deliveries\_d________' AND pg_table_is_visible(oid) ORDER BY 1`)
 	if err != nil {
 		return 0, err

@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -38,6 +39,8 @@ const (
 	// groupPatience bounds a transaction: a server that has vanished does not answer, and keeps no connection from looking
 	// well.
 	groupPatience = 10 * time.Second
+	// idlePatience bounds how long a transaction waits for its server, which never waits for anybody while one runs.
+	idlePatience = 4 * time.Second
 	// connectPatience bounds one attempt to connect.
 	connectPatience = 3 * time.Second
 )
@@ -115,6 +118,9 @@ func openPool(conf *pgx.ConnConfig, name string, conns int) *sql.DB {
 		// Every query is written so that one plan is good for all its parameters. Left to itself, the planner prefers to plan
 		// anew each time, to leave out partitions that it leaves out anyway when the plan runs.
 		"plan_cache_mode": "force_generic_plan",
+		// A server that stands still, or has vanished, must not keep what it has locked from the others.
+		"idle_in_transaction_session_timeout": strconv.FormatInt(idlePatience.Milliseconds(), 10),
+		"client_connection_check_interval":    "2000",
 	} {
 		if _, ok := conf.RuntimeParams[k]; !ok {
 			conf.RuntimeParams[k] = v
@@ -295,6 +301,9 @@ func (s *postgresSession) again(err error, since time.Time) bool {
 	if lost(err) {
 		s.disconnect()
 	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return false // it has had its time
+	}
 	return err != errUnknown && (undone(err) || collided(err)) && waitToRetry(context.Background(), since, writePatience) //nolint:errorlint // that one
 }
 
@@ -348,7 +357,7 @@ func lost(err error) bool {
 	default:
 		switch code {
 		case "57P01", "57P02", "57P03", // shut down, crashed, starting
-			"57P05", "53300", // idle for too long, too many connections
+			"57P05", "25P03", "53300", // idle for too long, in a transaction too; too many connections
 			"25006": // a primary that has become a standby
 			return true
 		}

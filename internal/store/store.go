@@ -227,9 +227,10 @@ func (s *statements) exec(ctx context.Context, query string, args ...any) (sql.R
 	return s.on.ExecContext(ctx, st.text, s.dialect.values(args)...)
 }
 
-// again reports whether a query that has failed is to be tried once more: none of those that may have changed something.
+// again reports whether a query that has failed is to be tried once more: on another connection, if there is a choice.
 func (s *statements) again(ctx context.Context, err error, since time.Time) bool {
-	return s.dialect.shared && lost(err) && waitToRetry(ctx, since, readPatience)
+	_, pool := s.on.(*sql.DB)
+	return pool && s.dialect.shared && lost(err) && waitToRetry(ctx, since, readPatience)
 }
 
 func (s *statements) context(ctx context.Context) (context.Context, context.CancelFunc) {

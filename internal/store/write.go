@@ -248,10 +248,16 @@ func (w *writer) commit(ops []*write) {
 
 // together runs the writes of a group in one transaction, again if it failed for a reason that passes.
 func (w *writer) together(ctx context.Context, ops []*write) error {
-	since := time.Now()
+	var since time.Time // of the first failure
 	for {
 		err := w.attempt(ctx, ops)
-		if err == nil || !w.session.again(err, since) {
+		if err == nil {
+			return nil
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		if !w.session.again(err, since) {
 			return err
 		}
 	}
