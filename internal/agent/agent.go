@@ -204,14 +204,23 @@ func (a *Agent) stayLinked(ctx, work context.Context) error {
 			continue
 		}
 		failures++
-		if isAuthError(err) {
-			if err := a.renew(ctx); unwanted(err) {
-				a.note(linkState{Problem: err.Error()})
-				return err
-			}
+		switch {
+		case isAuthError(err):
+			err = a.renew(ctx)
+		case failures%askAgain == 0: // the link may be elsewhere by now
+			err = a.renewOnce(ctx)
+		default:
+			continue
+		}
+		if unwanted(err) {
+			a.note(linkState{Problem: err.Error()})
+			return err
 		}
 	}
 }
+
+// askAgain is after how many attempts to connect in vain the server is asked where its link is.
+const askAgain = 6
 
 func unwanted(err error) bool {
 	return errors.Is(err, ErrDeregistered) || errors.Is(err, ErrQuarantined)
@@ -229,28 +238,35 @@ func (a *Agent) note(s linkState) {
 // true.
 func (a *Agent) renew(ctx context.Context) error {
 	for failures := 0; ; failures++ {
-		var reply wire.RenewReply
-		err := a.calls.call(ctx, wire.PathRenew, a.now(), struct{}{}, &reply)
-		if err == nil && reply.JWT == "" {
-			err = errors.New("the answer holds no token")
-		}
-		if err == nil {
-			return a.keepToken(reply.JWT)
-		}
-		if unwanted(err) {
+		err := a.renewOnce(ctx)
+		if err == nil || unwanted(err) {
 			return err
 		}
-		a.log.Warn("the token is not renewed", "err", err)
 		if err := a.cfg.Backoff.wait(ctx, failures); err != nil {
 			return err
 		}
 	}
 }
 
-func (a *Agent) keepToken(jwt string) error {
+// renewOnce asks for a new token, and takes it and the addresses that come with it.
+func (a *Agent) renewOnce(ctx context.Context) error {
+	var reply wire.RenewReply
+	err := a.calls.call(ctx, wire.PathRenew, a.now(), struct{}{}, &reply)
+	if err == nil && reply.JWT == "" {
+		err = errors.New("the answer holds no token")
+	}
+	if err != nil {
+		if !unwanted(err) {
+			a.log.Warn("the token is not renewed", "err", err)
+		}
+		return err
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.reg.JWT = jwt
+	a.reg.JWT = reply.JWT
+	if len(reply.Addresses) > 0 {
+		a.reg.NATS = reply.Addresses
+	}
 	if err := a.reg.save(a.cfg.StateDir); err != nil {
 		a.log.Warn("the new token is in memory only", "err", err) // its next run renews it again
 	}

@@ -181,7 +181,9 @@ func (g *Gateway) renew(ctx context.Context, c *call) (any, error) {
 	if err := g.refuseReplay(ctx, c); err != nil {
 		return nil, err
 	}
-	return g.token(i.ID, c)
+	reply, err := g.token(i.ID, c)
+	reply.Addresses = g.addresses(c.host)
+	return reply, err
 }
 
 func (g *Gateway) leave(ctx context.Context, c *call) (any, error) {

@@ -72,6 +72,18 @@ func TestNATSCluster(t *testing.T) {
 	}
 }
 
+// TestMoveToACluster takes a server from its embedded bus to a cluster: its machines learn where their link is, and come.
+func TestMoveToACluster(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t)
+	a := s.Agent()
+	cluster := testenv.StartNATS(t, server.NATSConfig{DataDir: s.Dir}, 3)
+	s.RestartAs(cluster.Join)
+	if d := s.Await(s.Send(testenv.File(a))); d.Status != waybill.OverallSuccess {
+		t.Errorf("after the move: %+v", d.Targets.Items)
+	}
+}
+
 // refuses reports whether a node refuses an agent's token.
 func refuses(t *testing.T, c *testenv.NATS, node int, a *testenv.Agent) bool {
 	t.Helper()

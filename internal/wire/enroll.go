@@ -47,6 +47,8 @@ type EnrollReply struct {
 type RenewReply struct {
 	JWT     string `json:"jwt"`
 	Expires int64  `json:"expires"` // Unix seconds
+	// Addresses, if there are any, take the place of EnrollReply.NATS. Older servers send none.
+	Addresses []string `json:"addresses,omitempty"`
 }
 
 // ErrorReply is the body of every refusal.
