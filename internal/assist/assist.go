@@ -92,6 +92,7 @@ type Server struct {
 	service service
 	bus     messenger
 	log     *slog.Logger
+	run     string // names this run of this server
 
 	mu       sync.Mutex
 	machines map[waybill.InstanceID]*machine // with a channel here, or something handed out
@@ -110,7 +111,7 @@ type Server struct {
 // New returns a Server over svc, which tells by bus what there is for a machine.
 func New(cfg Config, svc service, bus messenger, reg prometheus.Registerer, log *slog.Logger) *Server {
 	s := &Server{
-		cfg: cfg, service: svc, bus: bus, log: log, machines: make(map[waybill.InstanceID]*machine),
+		cfg: cfg, service: svc, bus: bus, log: log, run: newRun(), machines: make(map[waybill.InstanceID]*machine),
 		closing: make(chan struct{}), ready: make(chan struct{}), warnings: telemetry.NewWarnings(),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "waybill_official_agent_calls_total",

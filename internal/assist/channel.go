@@ -25,9 +25,13 @@ const (
 	byeTimeout   = 15 * time.Second // of noting that a channel is gone, with all others at once
 )
 
+// newRun returns a name for a run of a server, of which there is no other.
+func newRun() string { return rand.Text() }
+
 // channel is an open WebSocket. One goroutine writes, another reads, a third pings.
 type channel struct {
 	session string
+	opened  time.Time
 	facts   *waybill.Facts // of its machine
 	woken   chan struct{}  // holds one token while there may be something to tell
 	gone    chan struct{}  // closed when another channel has taken its place, its token has changed, or the instance has left
@@ -79,7 +83,7 @@ func (s *Server) hold(ctx context.Context, conn *websocket.Conn, id waybill.Inst
 	case <-s.ready:
 	case <-s.closing:
 	}
-	c := &channel{session: s.sessionPrefix() + rand.Text(), facts: f, woken: make(chan struct{}, 1), gone: make(chan struct{})}
+	c := &channel{session: s.sessionPrefix() + rand.Text(), opened: s.service.Now(), facts: f, woken: make(chan struct{}, 1), gone: make(chan struct{})}
 	if err := s.service.Hello(ctx, id, c.session, *f); err != nil {
 		log.Error("greet official agent", "err", err)
 		_ = conn.Close(websocket.StatusTryAgainLater, "try again")
@@ -89,8 +93,9 @@ func (s *Server) hold(ctx context.Context, conn *websocket.Conn, id waybill.Inst
 	m.open(c)
 	defer s.lost(m, c)
 	s.note(id, wire.Note{Session: c.session})
-	// Of its channels on this server, one is told; those that other servers have are told too.
-	stop, err := s.bus.Serve(wire.AgentSubjects(string(id)), s.cfg.Node+"/"+string(id), func(subject, _ string, data []byte) {
+	// Of its channels on this server one is told, and on other servers too, should it have any there. A queue's name must
+	// not hold blanks, as the server's may.
+	stop, err := s.bus.Serve(wire.AgentSubjects(string(id)), s.run+"-"+string(id), func(subject, _ string, data []byte) {
 		s.told(ctx, m, f, subject, data)
 	})
 	if err != nil {

@@ -84,7 +84,7 @@ func (s *Server) signer(r *http.Request) (waybill.Instance, error) {
 	if err := verify(i.AgentKey, id, i.Facts.MachineID, stamp, request, signature); err != nil {
 		return i, unauthorized("the signature does not match")
 	}
-	return i, s.refuseReplay(r, i.PublicKey, request, time.UnixMilli(ms).Add(2*s.cfg.Window))
+	return i, s.refuseReplay(r, &i, request, time.UnixMilli(ms).Add(2*s.cfg.Window))
 }
 
 // bearer returns the instance that has that token, in any state.
@@ -132,11 +132,19 @@ func verify(publicKey []byte, instance, machine, timestamp, request, signature s
 	return rsa.VerifyPKCS1v15(rsaKey, crypto.MD5, digest[:], raw)
 }
 
-// refuseReplay lets a request ID be used for one target only.
-func (s *Server) refuseReplay(r *http.Request, key, request string, until time.Time) error {
-	target := r.Method + " " + r.URL.Path + "?" + r.URL.RawQuery
-	fresh, err := s.used.first(key+" "+request, target, func() (bool, error) {
-		return s.service.UseAgentNonce(r.Context(), key, request, until)
+// maxTarget bounds what the other servers are told of a call, in bytes. No agent asks for so much in one.
+const maxTarget = 4 << 10
+
+// refuseReplay lets a request ID be used for one target only. The other servers are told of it: the agent may repeat there
+// what this one cannot answer any more.
+func (s *Server) refuseReplay(r *http.Request, i *waybill.Instance, request string, until time.Time) error {
+	id, target := string(i.ID)+" "+request, r.Method+" "+r.URL.Path+"?"+r.URL.RawQuery
+	fresh, err := s.used.first(id, target, func() (bool, error) {
+		fresh, err := s.service.UseAgentNonce(r.Context(), i.PublicKey, request, until)
+		if err == nil && fresh && len(target) <= maxTarget {
+			s.note(i.ID, wire.Note{Request: request, Target: target})
+		}
+		return fresh, err
 	})
 	if err == nil && !fresh {
 		err = refusal{http.StatusForbidden, "the request ID was used before"}
@@ -187,6 +195,21 @@ func (u *requests) first(id, target string, ask func() (bool, error)) (bool, err
 		}
 	})
 	return r.fresh, r.err
+}
+
+// learn notes what another server says that an ID was used for.
+func (u *requests) learn(id, target string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.young[id] != nil || u.aged[id] != nil {
+		return
+	}
+	if u.young == nil {
+		u.young = make(map[string]*request)
+	}
+	r := &request{target: target, fresh: true}
+	r.ask.Do(func() {}) // nobody is to be asked any more
+	u.young[id] = r
 }
 
 // age forgets what was not used since it was called last.

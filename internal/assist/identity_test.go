@@ -447,3 +447,24 @@ func TestSignatureOfAnotherKey(t *testing.T) {
 		t.Errorf("answered %d: %v", statusOf(err), err)
 	}
 }
+
+// TestRequestsOfOthers looks that a call which another server has taken may be repeated here, and no other with its ID.
+func TestRequestsOfOthers(t *testing.T) {
+	t.Parallel()
+	var u requests
+	never := func() (bool, error) {
+		t.Error("the store is asked")
+		return false, nil
+	}
+	u.learn("id", "target")
+	if fresh, err := u.first("id", "target", never); !fresh || err != nil {
+		t.Errorf("the same call: %t, %v", fresh, err)
+	}
+	if fresh, err := u.first("id", "other", never); fresh || err != nil {
+		t.Errorf("another call with its ID: %t, %v", fresh, err)
+	}
+	u.learn("id", "other")
+	if fresh, _ := u.first("id", "other", never); fresh {
+		t.Error("what was learned first does not count")
+	}
+}

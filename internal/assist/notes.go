@@ -37,7 +37,11 @@ func (s *Server) heed() (stop func(), err error) {
 			s.warnings.Log(s.log, "note of another server not understood", "subject", subject, "err", err)
 			return
 		}
-		if n.From != s.cfg.Node {
+		switch {
+		case n.From == s.cfg.Node:
+		case n.Request != "":
+			s.used.learn(id+" "+n.Request, n.Target)
+		default:
 			s.machine(waybill.InstanceID(id)).learn(&n)
 		}
 	})
@@ -48,8 +52,9 @@ func (m *machine) learn(n *wire.Note) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	at := time.UnixMilli(n.At)
-	if n.Session != "" && m.channel != nil && m.channel.session != n.Session { // the agent has gone there
-		close(m.channel.gone)
+	// The agent has gone there, unless it has come here since.
+	if c := m.channel; n.Session != "" && c != nil && c.session != n.Session && at.After(c.opened) {
+		close(c.gone)
 		m.channel = nil
 	}
 	if n.Restarted {
@@ -97,6 +102,9 @@ func (s *Server) Greet(ctx context.Context) {
 		m.mu.Unlock()
 		if c == nil {
 			continue
+		}
+		if ctx.Err() != nil {
+			return
 		}
 		if err := s.service.Hello(ctx, m.id, c.session, *c.facts); err != nil {
 			s.log.Warn("greet official agent again", "instance_id", m.id, "err", err)

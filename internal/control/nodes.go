@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,11 +40,18 @@ func (s *Service) runNode(ctx context.Context) error {
 		return nil
 	}
 	w := watch{last: map[string]sign{}}
+	var returning sync.WaitGroup
+	defer returning.Wait()
 	tick := time.NewTicker(nodeBeat)
 	defer tick.Stop()
 	for {
-		if err := s.takePart(ctx, &w); err != nil && ctx.Err() == nil {
+		returned, err := s.takePart(ctx, &w)
+		if err != nil && ctx.Err() == nil {
 			s.log.Warn("take part among the servers of the database", "err", err)
+		}
+		if returned && s.cfg.Returned != nil {
+			s.log.Warn("the other servers had taken this one for dead; it shows what is connected to it again")
+			returning.Go(func() { s.cfg.Returned(ctx) })
 		}
 		select {
 		case <-ctx.Done():
@@ -68,19 +76,17 @@ type sign struct {
 	at time.Time
 }
 
-// takePart gives a sign of life, claims the chores and, if they are this server's, looks after the others.
-func (s *Service) takePart(ctx context.Context, w *watch) error {
+// takePart gives a sign of life, claims the chores and, if they are this server's, looks after the others. It reports
+// whether they had taken this server for dead.
+func (s *Service) takePart(ctx context.Context, w *watch) (returned bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, choresFor)
 	defer cancel()
 	asked := time.Now()
 	joined, err := s.store.BeatNode(ctx, s.node)
 	if err != nil {
-		return err
+		return false, err
 	}
-	if joined && w.in && s.cfg.Returned != nil {
-		s.log.Warn("the other servers had taken this one for dead; it shows what is connected to it again")
-		s.cfg.Returned(ctx)
-	}
+	returned = joined && w.in
 	w.in = true
 	before := s.chores.mine()
 	held, err := s.store.Claim(ctx, choresLease, s.node.Run, choresFor)
@@ -89,7 +95,7 @@ func (s *Service) takePart(ctx context.Context, w *watch) error {
 			s.chores.until.Store(0)
 		}
 		clear(w.last) // what was seen then says nothing later
-		return err
+		return returned, err
 	}
 	s.chores.until.Store(asked.Add(choresFor).UnixNano())
 	if !before {
@@ -97,7 +103,7 @@ func (s *Service) takePart(ctx context.Context, w *watch) error {
 		s.deadline.set(s.now())
 		w.recall = true
 	}
-	return errors.Join(s.lookAhead(ctx), s.bury(ctx, w), s.inherit(ctx, w))
+	return returned, errors.Join(s.lookAhead(ctx), s.bury(ctx, w), s.inherit(ctx, w))
 }
 
 // inherit sees to what servers have left behind that are gone: channels that only they knew of, and deliveries that they

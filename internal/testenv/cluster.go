@@ -360,7 +360,7 @@ func (s *Server) Join(change ...func(*server.Config)) *Server {
 	for _, c := range change {
 		c(&cfg)
 	}
-	o := &Server{t: s.t, cfg: cfg, ahead: s.ahead, Dir: cfg.DataDir, CA: s.CA, Key: s.Key}
+	o := &Server{t: s.t, cfg: cfg, log: s.log, ahead: s.ahead, Dir: cfg.DataDir, CA: s.CA, Key: s.Key}
 	o.open()
 	s.t.Cleanup(o.Stop)
 	o.Key.Endpoint = "https://" + o.Addr("https")

@@ -33,7 +33,7 @@ import (
 // several starts n servers on one PostgreSQL database and one NATS cluster.
 func several(t *testing.T, n int, change ...func(*server.Config)) ([]*testenv.Server, *testenv.NATS) {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "server")
+	dir := filepath.Join(t.TempDir(), "a server") // nothing that is named after it may mind the blank
 	url := testenv.Postgres(t)
 	cluster := testenv.StartNATS(t, server.NATSConfig{DataDir: dir, Database: url}, 3)
 	servers := []*testenv.Server{testenv.Start(t, append([]func(*server.Config){func(cfg *server.Config) {

@@ -100,14 +100,16 @@ func AgentOf(subject string) (instance string, ok bool) {
 // Note tells the other servers what has happened to an instance with the official agent, whose calls may come to any of
 // them while one has its channel. It is a hint: what must be known is in the store.
 type Note struct {
-	From      string    `cbor:"1,keyasint"`           // the server; it is no news to that
-	At        int64     `cbor:"2,keyasint"`           // Unix milliseconds
-	Session   string    `cbor:"3,keyasint,omitempty"` // a channel that has opened, in place of any other
-	Restarted bool      `cbor:"4,keyasint,omitempty"` // the agent's process is a new one
-	Fetched   bool      `cbor:"5,keyasint,omitempty"` // the agent has come for something …
-	Fetch     string    `cbor:"6,keyasint,omitempty"` // … by this fetch, and was given …
-	Given     []NoteFor `cbor:"7,keyasint,omitempty"` // … these
-	Ended     []string  `cbor:"8,keyasint,omitempty"` // deliveries
+	From      string    `cbor:"1,keyasint"`            // the server; it is no news to that
+	At        int64     `cbor:"2,keyasint"`            // Unix milliseconds
+	Session   string    `cbor:"3,keyasint,omitempty"`  // a channel that has opened, in place of any other
+	Restarted bool      `cbor:"4,keyasint,omitempty"`  // the agent's process is a new one
+	Fetched   bool      `cbor:"5,keyasint,omitempty"`  // the agent has come for something …
+	Fetch     string    `cbor:"6,keyasint,omitempty"`  // … by this fetch, and was given …
+	Given     []NoteFor `cbor:"7,keyasint,omitempty"`  // … these
+	Ended     []string  `cbor:"8,keyasint,omitempty"`  // deliveries
+	Request   string    `cbor:"9,keyasint,omitempty"`  // the ID of a signed call …
+	Target    string    `cbor:"10,keyasint,omitempty"` // … and what it was for
 }
 
 // NoteFor is a delivery in a Note.
