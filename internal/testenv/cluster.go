@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -188,17 +190,21 @@ func (c *NATS) Join(cfg *server.Config) {
 	cfg.NATSURL, cfg.NATSCreds, cfg.AgentListen = c.URL(), c.Creds, ""
 }
 
-// FreePorts returns ports of the loopback interface that nobody listens on now.
-func FreePorts(t testing.TB, n int) []int {
+// FreePorts returns ports of the loopback interface that nobody listens on now. They are below those that systems give to
+// connections, so that none takes one before its listener does.
+func FreePorts(t testing.TB, n int) (ports []int) {
 	t.Helper()
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for tries := 0; len(ports) < n; tries++ {
+		port := 10_000 + rand.IntN(20_000)
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil && tries < 1000 {
+			continue
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close() // all at the end, or the next would be the same
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		defer l.Close() // all at the end, or one might come twice
+		ports = append(ports, port)
 	}
 	return ports
 }
