@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/xml"
+	"reflect"
+	"sync"
 	"time"
 
 	"github.com/openwaybill/waybill/internal/acs"
@@ -24,11 +26,14 @@ var formats = map[string]format{
 	acs.XML:  {"text/xml;charset=utf-8", encodeXML},
 }
 
-// encodeJSON writes v as one compact object; JSON has no root name.
+// encodeJSON writes what v points to as one compact object; JSON has no root name.
 func encodeJSON(_ string, v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false) // people read these with curl
+	if p := reflect.ValueOf(v); p.Kind() == reflect.Pointer && !p.IsNil() {
+		fillLists(p.Elem())
+	}
 	if err := enc.Encode(v); err != nil {
 		return nil, err
 	}
@@ -51,12 +56,56 @@ func encodeXML(root string, v any) ([]byte, error) {
 // of the two an operation has is part of its published contract.
 type list[T any] []T
 
-// MarshalJSON implements json.Marshaler.
-func (l list[T]) MarshalJSON() ([]byte, error) {
-	if l == nil {
-		return []byte("[]"), nil
+func (l *list[T]) notNull() {
+	if *l == nil {
+		*l = list[T]{}
 	}
-	return encodeJSON("", []T(l))
+}
+
+// fillLists makes an empty list of every list in v that is nil. A MarshalJSON of list would do it too, but encoding/json
+// copies what that returns again at every level, the content of a whole delivery with it.
+func fillLists(v reflect.Value) {
+	if !holdsLists(v.Type()) {
+		return
+	}
+	if l, ok := v.Addr().Interface().(interface{ notNull() }); ok {
+		l.notNull()
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fillLists(v.Field(i))
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			fillLists(v.Index(i))
+		}
+	}
+}
+
+// listTypes remembers what holdsLists says: there are as many types as operations have parts.
+var listTypes sync.Map
+
+// holdsLists reports whether values of type t are lists or have some in them.
+func holdsLists(t reflect.Type) (holds bool) {
+	if known, ok := listTypes.Load(t); ok {
+		return known.(bool)
+	}
+	defer func() { listTypes.Store(t, holds) }()
+	if _, ok := reflect.New(t).Interface().(interface{ notNull() }); ok {
+		return true
+	}
+	switch t.Kind() {
+	case reflect.Struct:
+		for f := range t.Fields() {
+			if holdsLists(f.Type) {
+				return true
+			}
+		}
+	case reflect.Slice:
+		return holdsLists(t.Elem())
+	}
+	return false
 }
 
 // collect turns each element of from into one of a response.

@@ -207,7 +207,9 @@ func TestZeroResponses(t *testing.T) {
 		describeInstanceStatusOutput{},
 		describeCloudAssistantSettingsOutput{},
 	} {
-		b, err := encodeJSON("", out)
+		p := reflect.New(reflect.TypeOf(out)) // as operations give their replies
+		p.Elem().Set(reflect.ValueOf(out))
+		b, err := encodeJSON("", p.Interface())
 		if err != nil || strings.Contains(string(b), "null") {
 			t.Errorf("%T: %s, %v", out, b, err)
 		}
