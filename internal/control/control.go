@@ -139,6 +139,7 @@ type Service struct {
 	documents documents
 	tokenKey  []byte
 	changes   *batch.Group[*change]
+	acks      chan struct{} // holds one token while acknowledgements may wait
 	beats     beats
 	node      store.Node
 	chores    chores
@@ -164,7 +165,7 @@ func New(ctx context.Context, cfg Config, st *store.Store, b messenger, sealer *
 	}
 	s.chores.alone = cfg.Node == ""
 	s.node = store.Node{Name: cfg.Node, Run: rand.Text(), Version: cfg.Version}
-	s.changes = batch.New(maxChanges, s.applyChanges)
+	s.changes, s.acks = batch.New(maxChanges, s.applyChanges), make(chan struct{}, 1)
 	s.beats.init()
 	s.deadline.init()
 	s.repeats.init()
@@ -181,6 +182,7 @@ func (s *Service) Run(ctx context.Context) error {
 	eg.Go(func() error { return s.runSweep(ctx) })
 	eg.Go(func() error { return s.runRepeats(ctx) })
 	eg.Go(func() error { return s.runBeats(ctx) })
+	eg.Go(func() error { return s.runAcks(ctx) })
 	eg.Go(func() error { return s.runRetention(ctx) })
 	return eg.Wait()
 }

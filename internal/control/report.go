@@ -46,6 +46,9 @@ func (s *Service) applyChanges(batch []*change) {
 	span.Int("waybill.reports", len(batch))
 	applied, err := s.store.Apply(ctx, list)
 	span.End(err)
+	if err != nil {
+		s.log.Warn("store what agents report", "count", len(batch), "err", err) // of acknowledgements nobody else hears it
+	}
 	for i, c := range batch {
 		if c.err = err; err != nil {
 			continue
@@ -62,10 +65,37 @@ func (s *Service) apply(ctx context.Context, c store.Change) (applied bool, err 
 	return ch.applied, ch.err
 }
 
-// Ack records that an instance has taken up a delivery.
-func (s *Service) Ack(ctx context.Context, id waybill.InstanceID, delivery waybill.DeliveryID, started time.Time) error {
-	_, err := s.apply(ctx, store.Change{Delivery: delivery, Instance: id, Event: waybill.Event{To: waybill.Running, Started: started, Reported: true}})
-	return err
+// ackGather is how long acknowledgements may wait for company. Most targets end sooner, and then one change of the database
+// tells of both.
+const ackGather = 100 * time.Millisecond
+
+// Ack notes that an instance has taken up a delivery, to be written soon, and before anything else that is reported of it.
+// An acknowledgement is lost with the server, as it may be on its way: its target is Pending for a little longer then.
+func (s *Service) Ack(ctx context.Context, id waybill.InstanceID, delivery waybill.DeliveryID, started time.Time) {
+	waiting := s.changes.Later(&change{ctx: ctx, Change: store.Change{
+		Delivery: delivery, Instance: id, Event: waybill.Event{To: waybill.Running, Started: started, Reported: true},
+	}})
+	if waiting > maxChanges {
+		s.changes.Flush() // whoever brings more than can be written waits for it
+	}
+	select {
+	case s.acks <- struct{}{}:
+	default:
+	}
+}
+
+// runAcks writes the acknowledgements that no report takes along, until ctx ends, and the last ones then.
+func (s *Service) runAcks(ctx context.Context) error {
+	defer s.changes.Flush()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.acks:
+		}
+		pause(ctx, ackGather)
+		s.changes.Flush()
+	}
 }
 
 // Started is Ack for several deliveries at once, and tells of each whether it is the first time.

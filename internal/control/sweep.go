@@ -85,6 +85,7 @@ func (s *Service) runSweep(ctx context.Context) error {
 
 // sweep ends everything overdue, in bounded steps, and sets the alarm for the next deadline.
 func (s *Service) sweep(ctx context.Context) error {
+	s.changes.Flush() // what was acknowledged in time
 	for ctx.Err() == nil {
 		overdue, err := s.store.Overdue(ctx, s.now().Add(-s.cfg.Grace), sweepBatch)
 		if err != nil {

@@ -54,7 +54,7 @@ type service interface {
 	Bye(ctx context.Context, id waybill.InstanceID, session string, as waybill.Presence) error
 	Alive(ctx context.Context, id waybill.InstanceID, session, nonce string) error
 	Pull(ctx context.Context, id waybill.InstanceID, after waybill.DeliveryID) (wire.PullReply, error)
-	Ack(ctx context.Context, id waybill.InstanceID, delivery waybill.DeliveryID, started time.Time) error
+	Ack(ctx context.Context, id waybill.InstanceID, delivery waybill.DeliveryID, started time.Time)
 	Report(ctx context.Context, id waybill.InstanceID, o control.Outcome) error
 }
 

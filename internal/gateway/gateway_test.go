@@ -151,8 +151,8 @@ func (f *fleet) Pull(ctx context.Context, id waybill.InstanceID, after waybill.D
 	return page, f.hear(ctx, id, wire.OpPull, after)
 }
 
-func (f *fleet) Ack(ctx context.Context, id waybill.InstanceID, delivery waybill.DeliveryID, started time.Time) error {
-	return f.hear(ctx, id, wire.OpAck, delivery, started)
+func (f *fleet) Ack(ctx context.Context, id waybill.InstanceID, delivery waybill.DeliveryID, started time.Time) {
+	_ = f.hear(ctx, id, wire.OpAck, delivery, started) // nobody is told
 }
 
 func (f *fleet) Report(ctx context.Context, id waybill.InstanceID, o control.Outcome) error {

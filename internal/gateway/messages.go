@@ -244,7 +244,8 @@ func (g *Gateway) ack(ctx context.Context, id waybill.InstanceID, m *wire.Ack) (
 	}
 	ctx, span := g.trace(ctx, wire.OpAck, id, m.Delivery, m.Trace)
 	defer func() { span.End(err) }()
-	return nil, g.service.Ack(ctx, id, waybill.DeliveryID(m.Delivery), moment(m.Started))
+	g.service.Ack(ctx, id, waybill.DeliveryID(m.Delivery), moment(m.Started))
+	return nil, nil
 }
 
 func (g *Gateway) report(ctx context.Context, id waybill.InstanceID, m *wire.Report) (_ any, err error) {
