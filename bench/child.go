@@ -19,6 +19,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/openwaybill/waybill/internal/identity"
 	"github.com/openwaybill/waybill/internal/server"
 )
 
@@ -30,9 +31,10 @@ const (
 	childArg = "child"
 
 	roleServer  = "server"  // a whole Waybill
-	roleNATS    = "nats"    // NATS and TLS, nothing else
+	roleNATS    = "nats"    // NATS and TLS, and an operator
 	roleAgents  = "agents"  // some of the machines, each with an agent
 	roleClients = "clients" // some of the machines, each with a bare client
+	roleIdle    = "idle"    // the same with tokens, and nothing to do
 
 	orderTrim    = "trim"    // give back the memory that is not used
 	orderProfile = "profile" // with a file: write a CPU profile to it; without: end the profile
@@ -42,12 +44,13 @@ const (
 
 // part is what a child is to be, besides its role.
 type part struct {
-	Dir     string `json:"dir"` // its data, or the machines'
-	First   int    `json:"first,omitempty"`
-	Count   int    `json:"count,omitempty"`   // of machines, from First
-	Address string `json:"address,omitempty"` // of the bare server
-	CA      string `json:"ca,omitempty"`      // its certificate authority's file
-	Verbose bool   `json:"verbose,omitempty"`
+	Dir      string `json:"dir"` // its data, or the machines'
+	First    int    `json:"first,omitempty"`
+	Count    int    `json:"count,omitempty"`    // of machines, from First
+	Address  string `json:"address,omitempty"`  // of the bare server
+	CA       string `json:"ca,omitempty"`       // its certificate authority's file
+	Operator []byte `json:"operator,omitempty"` // whose users the bare server trusts, as identity.Operator.Marshal writes it
+	Verbose  bool   `json:"verbose,omitempty"`
 }
 
 func runChild(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) error {
@@ -72,7 +75,11 @@ func runChild(ctx context.Context, args []string, in io.Reader, out, errs io.Wri
 		stop()
 		return errors.Join(err, <-ended, srv.Close())
 	case roleNATS:
-		srv, err := startBareNATS(p.Dir)
+		op, err := identity.ParseOperator(p.Operator)
+		if err != nil {
+			return err
+		}
+		srv, err := startBareNATS(p.Dir, op)
 		if err != nil {
 			return err
 		}
@@ -90,13 +97,27 @@ func runChild(ctx context.Context, args []string, in io.Reader, out, errs io.Wri
 		if err != nil {
 			return err
 		}
-		dirs := make([]string, p.Count)
+		machines := make([]*bareMachine, p.Count)
 		for i, m := range p.machines() {
-			dirs[i] = m.root
+			if machines[i], err = newBareMachine(p.First+i, m); err != nil {
+				return err
+			}
 		}
 		conns, err := connectBare(ctx, p.Address, clientTLS(pool), p.First, p.Count, func(i int, c *nats.Conn, m *nats.Msg) {
-			receiveBare(dirs[i], c, m)
+			machines[i].receive(c, m)
 		})
+		if err != nil {
+			return err
+		}
+		defer closeAll(conns)
+		return obey(in, out, done)
+	case roleIdle:
+		pool, err1 := poolOf(p.CA)
+		op, err2 := identity.ParseOperator(p.Operator)
+		if err := errors.Join(err1, err2); err != nil {
+			return err
+		}
+		conns, err := connectIdle(ctx, p.Address, clientTLS(pool), op, p.First, p.Count)
 		if err != nil {
 			return err
 		}

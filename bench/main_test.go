@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/openwaybill/waybill/internal/identity"
 )
 
 // TestMain lets the test's program be a child of itself, as the program is.
@@ -87,7 +89,11 @@ func TestChild(t *testing.T) {
 		t.Run(role, func(t *testing.T) {
 			t.Parallel()
 			var out strings.Builder
-			text, err := json.Marshal(part{Dir: t.TempDir()})
+			op, err := identity.NewOperator()
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := json.Marshal(part{Dir: t.TempDir(), Operator: op.Marshal()})
 			if err != nil {
 				t.Fatal(err)
 			}

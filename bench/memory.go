@@ -11,13 +11,15 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/openwaybill/waybill/internal/identity"
 )
 
 // quiet is how long connections are left alone before memory is read: what a greeting took has been done with by then.
 const quiet = 3 * time.Second
 
 // memory measures what an idle agent takes of a server, by the difference that a fleet makes, and what an idle
-// connection takes of a bare NATS server. One fleet is enough for the budget: the largest.
+// connection takes of a NATS server that keeps its clients apart as ours does. One fleet is enough for the budget: the largest.
 func (b *bench) memory(ctx context.Context) error {
 	sizes := b.agents
 	if !b.plot {
@@ -67,13 +69,17 @@ func (b *bench) memoryOfBare(ctx context.Context, n int) (g growth, err error) {
 	if err != nil {
 		return g, err
 	}
-	c, err := b.startChild(ctx, roleNATS, part{Dir: dir})
+	op, err := identity.NewOperator()
+	if err != nil {
+		return g, err
+	}
+	c, err := b.startChild(ctx, roleNATS, part{Dir: dir, Operator: op.Marshal()})
 	if err != nil {
 		return g, err
 	}
 	defer func() { err = errors.Join(err, c.end()) }()
-	p := part{Dir: dir, Address: c.address, CA: filepath.Join(dir, caName)}
-	return c.growth(ctx, func() (func() error, error) { return b.startMachines(ctx, roleClients, p, n) })
+	p := part{Dir: dir, Address: c.address, CA: filepath.Join(dir, caName), Operator: op.Marshal()}
+	return c.growth(ctx, func() (func() error, error) { return b.startMachines(ctx, roleIdle, p, n) })
 }
 
 // growth is the memory of a server without its clients and with them, in bytes.

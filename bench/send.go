@@ -5,11 +5,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"net/http"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -24,10 +26,13 @@ const (
 	callers   = 64
 	sendTurns = 4 // after one to warm up
 	sendTurn  = 1500 * time.Millisecond
+
+	sendBody   = 2 << 10 // bytes of a call with contentBytes of content, about, and of its answer
+	sendAnswer = 100
 )
 
-// send measures how many signed SendFile calls for one instance are answered in a second, and how many deliveries the
-// store alone takes. The instance has enrolled and is not connected: what is measured is acceptance.
+// send measures how many signed SendFile calls for one instance are answered in a second, how many are where only the
+// store's part of them is done behind HTTPS, and how many bare deliveries the store takes. The instance has enrolled and is not connected: what is measured is acceptance.
 func (b *bench) send(ctx context.Context) (err error) {
 	s, err := b.openSite(ctx, nil)
 	if err != nil {
@@ -44,20 +49,42 @@ func (b *bench) send(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	dir, err := b.scratch("store")
-	if err != nil {
-		return err
-	}
-	st, err := store.Open(ctx, store.Config{URL: "sqlite:" + filepath.Join(dir, "floor.db"), AuditKey: auditKey}, b.log)
+	st, err := s.openStore(ctx, b.log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 
 	content := make([]byte, contentBytes)
-	request := file("bench", content, f.ids...)
 	var ids identity.DeliveryIDs
-	var api, bare float64
+	add := func(ctx context.Context, via *store.Store) error {
+		return via.AddDelivery(ctx, newDelivery(&ids, s.key.AccountID, s.key.Region, f.ids[0], content))
+	}
+	accept := func(ctx context.Context) error { // what a signed request needs of the store before it may be answered
+		if _, err := st.Key(ctx, s.key.AccessKeyID); err != nil {
+			return err
+		}
+		fresh, err := st.UseNonce(ctx, s.key.AccessKeyID, rand.Text(), time.Now().Add(time.Hour))
+		if err != nil || !fresh {
+			return cmp.Or(err, errors.New("a nonce came twice"))
+		}
+		if _, err := st.Recipients(ctx, s.key.AccountID, s.key.Region, f.ids); err != nil {
+			return err
+		}
+		return add(ctx, st.For(&waybill.Act{
+			Principal: waybill.Principal{Account: s.key.AccountID, AccessKey: s.key.AccessKeyID, RequestID: rand.Text()},
+			Action:    "ecs:SendFile", Region: s.key.Region,
+		}, nil))
+	}
+	exchange := newBareExchange(sendAnswer, func(r *http.Request) error { return accept(r.Context()) })
+	defer exchange.end()
+	bare := make([]*http.Client, callers)
+	for i := range bare {
+		bare[i] = exchange.caller()
+	}
+	body := make([]byte, sendBody)
+	request := file("bench", content, f.ids...)
+	var api, floor, inStore float64
 	for turn := range sendTurns + 1 {
 		a, err := b.rate(ctx, "send", func(ctx context.Context, caller int) error {
 			_, err := clients[caller].SendFile(ctx, request)
@@ -66,19 +93,24 @@ func (b *bench) send(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		least, err := b.rate(ctx, "send-floor", func(ctx context.Context, _ int) error {
-			return st.AddDelivery(ctx, newDelivery(&ids, s.key.AccountID, s.key.Region, f.ids[0], content))
+		least, err := b.rate(ctx, "send-floor", func(ctx context.Context, caller int) error {
+			return exchange.call(ctx, bare[caller], body, "")
 		})
 		if err != nil {
 			return fmt.Errorf("floor: %w", err)
 		}
+		alone, err := b.rate(ctx, "send-in-store", func(ctx context.Context, _ int) error { return add(ctx, st) })
+		if err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
 		if turn > 0 {
-			api, bare = api+a/sendTurns, bare+least/sendTurns
+			api, floor, inStore = api+a/sendTurns, floor+least/sendTurns, inStore+alone/sendTurns
 		}
 	}
 	b.report.add(fmt.Sprintf("send/%d", callers), api, "1/s")
-	b.report.add(fmt.Sprintf("send/%d/floor", callers), bare, "1/s")
-	b.report.budgeted(fmt.Sprintf("send/%d/ratio", callers), bare/api, "x", 2)
+	b.report.add(fmt.Sprintf("send/%d/in-store", callers), inStore, "1/s")
+	b.report.add(fmt.Sprintf("send/%d/floor", callers), floor, "1/s")
+	b.report.budgeted(fmt.Sprintf("send/%d/ratio", callers), floor/api, "x", 2)
 	return nil
 }
 

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -12,12 +13,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -25,7 +28,10 @@ import (
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/agent"
 	"github.com/openwaybill/waybill/internal/client"
+	"github.com/openwaybill/waybill/internal/control"
+	"github.com/openwaybill/waybill/internal/identity"
 	"github.com/openwaybill/waybill/internal/server"
+	"github.com/openwaybill/waybill/internal/store"
 )
 
 const maxFleet = 100_000 // instances that a measured server lets one SendFile have, and one activation
@@ -109,7 +115,18 @@ func joinSite(dataDir string, stop func() error) (*site, error) {
 	return s, err
 }
 
-// auditKey is for stores that are opened beside a server, or without one: they write no audit records.
+// openStore opens the database of a server that runs, as another of its servers would.
+func (s *site) openStore(ctx context.Context, log *slog.Logger) (*store.Store, error) {
+	sealer, err := identity.OpenSealer(filepath.Join(s.dataDir, "seal.key"))
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(ctx, store.Config{
+		URL: "sqlite:" + filepath.Join(s.dataDir, databaseName), AuditKey: control.AuditKey(sealer),
+	}, log)
+}
+
+// auditKey is for stores without a server: they write no audit records.
 var auditKey = make([]byte, 32)
 
 // What a server calls its database, and an authority its certificate.
@@ -129,14 +146,43 @@ func readKey(dataDir string) (key server.Credentials, err error) {
 
 // newCaller returns a client with connections of its own, HTTP/1.1 over TLS and kept open.
 func newCaller(key *server.Credentials) (*client.Client, error) {
+	c, _, err := newTimedCaller(key)
+	return c, err
+}
+
+// newTimedCaller also tells what the last call took from its being sent to the last byte of its answer. What comes before
+// and after, signing and decoding, is the caller's.
+func newTimedCaller(key *server.Credentials) (*client.Client, *stopwatch, error) {
 	pool, err := poolOf(key.CA)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return client.New(client.Config{
+	w := &stopwatch{over: &http.Transport{TLSClientConfig: clientTLS(pool), MaxIdleConnsPerHost: agentSenders}}
+	c, err := client.New(client.Config{
 		Endpoint: key.Endpoint, AccessKeyID: key.AccessKeyID, AccessKeySecret: key.AccessKeySecret, Region: key.Region,
-		HTTP: &http.Client{Transport: &http.Transport{TLSClientConfig: clientTLS(pool), MaxIdleConnsPerHost: agentSenders}},
+		HTTP: &http.Client{Transport: w},
 	})
+	return c, w, err
+}
+
+// stopwatch times exchanges.
+type stopwatch struct {
+	over http.RoundTripper
+	last atomic.Int64 // nanoseconds
+}
+
+// RoundTrip implements http.RoundTripper.
+func (w *stopwatch) RoundTrip(r *http.Request) (*http.Response, error) {
+	start := time.Now()
+	resp, err := w.over.RoundTrip(r)
+	if err != nil {
+		return resp, err
+	}
+	body, err := io.ReadAll(resp.Body)
+	w.last.Store(int64(time.Since(start)))
+	err = errors.Join(err, resp.Body.Close())
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp, err
 }
 
 func poolOf(caFile string) (*x509.CertPool, error) {
@@ -172,10 +218,11 @@ func openSQLite(path string, pragmas ...string) (*sql.DB, error) {
 }
 
 // lookEvery is how often a database is looked into, and so how exact the end of a delivery is known. Where a look takes
-// long, only this share of the time is spent on looking.
+// long, as when it waits for a CPU, it is done less often, but never less than every lookAtLeast.
 const (
-	lookEvery = time.Millisecond
-	lookShare = 20
+	lookEvery   = time.Millisecond
+	lookShare   = 20
+	lookAtLeast = 5 * time.Millisecond
 )
 
 // await waits until query, which counts something, returns want.
@@ -193,7 +240,7 @@ func (s *site) await(ctx context.Context, want int, query string, args ...any) e
 		if n == want {
 			return nil
 		}
-		if err := pause(ctx, max(lookEvery, lookShare*time.Since(begin))); err != nil {
+		if err := pause(ctx, min(max(lookEvery, lookShare*time.Since(begin)), lookAtLeast)); err != nil {
 			return fmt.Errorf("%s: %d instead of %d: %w", query, n, want, err)
 		}
 	}
