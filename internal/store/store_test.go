@@ -789,6 +789,37 @@ func (f *fixture) together(writes ...func(*tx) error) []error {
 	return errs
 }
 
+// TestARefusalUndoesNobodysWrite refuses writes before, between and after others, with and without having asked for
+// anything.
+func TestARefusalUndoesNobodysWrite(t *testing.T) {
+	onEach(t, testARefusalUndoesNobodysWrite)
+}
+
+func testARefusalUndoesNobodysWrite(t *testing.T, open opener) {
+	t.Parallel()
+	f := open(t)
+	no := errors.New("no")
+	put := func(name string) func(*tx) error {
+		return func(tx *tx) error {
+			_, err := tx.exec(t.Context(), `INSERT INTO secrets (name, sealed) VALUES (?, ?)`, name, []byte{1})
+			return err
+		}
+	}
+	refuse := func(*tx) error { return no }
+	undo := func(tx *tx) error { return errors.Join(put("undone")(tx), no) }
+	errs := f.together(refuse, put("first"), undo, refuse, put("last"), refuse)
+	for i, want := range []error{no, nil, no, no, nil, no} {
+		if !errors.Is(errs[i], want) {
+			t.Errorf("write %d: %v, want %v", i, errs[i], want)
+		}
+	}
+	for name, want := range map[string]error{"first": nil, "last": nil, "undone": ErrNotFound} {
+		if _, err := f.Secret(t.Context(), name); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", name, err, want)
+		}
+	}
+}
+
 // TestACallerThatHangsUpUndoesNobodysWrite ends a caller's context while its write runs.
 func TestACallerThatHangsUpUndoesNobodysWrite(t *testing.T) {
 	onEach(t, testACallerThatHangsUpUndoesNobodysWrite)

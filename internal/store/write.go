@@ -321,7 +321,8 @@ func (w *writer) transaction(ctx context.Context, ops []*write, step func(*tx, *
 // savepoint runs one write so that its failure undoes only itself. The error is one that ends the whole transaction.
 func savepoint(ctx context.Context, t *tx, op *write) error {
 	for again := false; ; again = true {
-		if err := t.put(ctx, "SAVEPOINT w"); err != nil {
+		// Not put with what follows: should fn fail before it asks for anything, there must be something to go back to.
+		if _, err := t.exec(ctx, "SAVEPOINT w"); err != nil {
 			return fmt.Errorf("savepoint: %w", err)
 		}
 		if op.err = op.fn(t); op.err == nil {
