@@ -48,7 +48,7 @@ func TestDelivery(t *testing.T) {
 	}
 	for name, want := range map[string]float64{
 		"machine/cpus": 0, "delivery/3/from-answer": 0, "delivery/3/floor": 0,
-		"delivery/3/ratio": 1.5, "delivery/3/ratio-from-call": 1.5,
+		"delivery/3/ratio": 1.5, "delivery/3/ratio-from-call": 0,
 	} {
 		if got, ok := budgets[name]; !ok || got != want {
 			t.Errorf("%s: budget %g, there %t; want %g", name, got, ok, want)
