@@ -65,7 +65,12 @@ func newSuccession(t *testing.T) *succession {
 // install replaces the program file, as package managers do.
 func (s *succession) install(program string) {
 	s.t.Helper()
-	if err := os.WriteFile(s.program+".new", []byte(program), 0o700); err != nil {
+	// A process that another test starts meanwhile would hold the file open for writing until it runs its own program, and a
+	// program that is open for writing cannot be run (go.dev/issue/22315).
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(s.program+".new", []byte(program), 0o700)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		s.t.Fatal(err)
 	}
 	if err := os.Rename(s.program+".new", s.program); err != nil {
@@ -115,7 +120,7 @@ func (s *succession) end() {
 	if s.t.Failed() {
 		s.t.Logf("log:\n%s", s.log())
 	}
-	if s.cmd == nil {
+	if s.cmd == nil || s.cmd.Process == nil {
 		return
 	}
 	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) // none may be left

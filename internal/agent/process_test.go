@@ -239,6 +239,9 @@ func copyOfProgram(t *testing.T) string {
 	t.Helper()
 	b := must1(os.ReadFile(must1(os.Executable())))
 	path := filepath.Join(t.TempDir(), "agent")
+	// What another test starts meanwhile would hold it open for writing, and then it cannot be run (go.dev/issue/22315).
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	must(t, os.WriteFile(path, b, 0o755))
 	return path
 }

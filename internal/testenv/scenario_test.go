@@ -259,6 +259,9 @@ func copyFile(t *testing.T, from, to string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// What another test starts meanwhile would hold it open for writing, and then it cannot be run (go.dev/issue/22315).
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	if err := os.WriteFile(to, b, 0o700); err != nil {
 		t.Fatal(err)
 	}
