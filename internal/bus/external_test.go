@@ -3,11 +3,14 @@
 package bus_test
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,6 +53,12 @@ func (w world) cluster(t *testing.T, resolver server.AccountResolver) string {
 // join connects a bus to an external cluster.
 func (w world) join(t *testing.T, addr string, revoked map[string]time.Time) (*bus.Bus, error) {
 	t.Helper()
+	return w.joinAs(t, addr, bus.Config{Revoked: revoked})
+}
+
+// joinAs is join with the rest of a configuration.
+func (w world) joinAs(t *testing.T, addr string, cfg bus.Config) (*bus.Bus, error) {
+	t.Helper()
 	token, seed, err := w.op.ServerCredentials()
 	if err != nil {
 		t.Fatal(err)
@@ -62,10 +71,9 @@ func (w world) join(t *testing.T, addr string, revoked map[string]time.Time) (*b
 	if err := os.WriteFile(file, creds, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b, err := bus.Open(bus.Config{
-		URL: "tls://" + addr, CredsFile: file, Revoked: revoked,
-		TLS: &tls.Config{RootCAs: w.ca.Pool(), MinVersion: tls.VersionTLS12},
-	}, w.op, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	cfg.URL, cfg.CredsFile = "tls://"+addr, file
+	cfg.TLS = &tls.Config{RootCAs: w.ca.Pool(), MinVersion: tls.VersionTLS12}
+	b, err := bus.Open(cfg, w.op, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err == nil {
 		t.Cleanup(b.Close)
 	}
@@ -103,6 +111,43 @@ func TestExternalCluster(t *testing.T) {
 	receive(t, bad.gone, "the revoked agent to be cut off")
 	if err := good.ask("2"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestRevokeWithoutTheStore has the list of what is revoked become unreadable between the two looks of a revocation. What
+// others had revoked must stay so, and the caller must hear of it.
+func TestRevokeWithoutTheStore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	resolver, err := server.NewDirAccResolver(t.TempDir(), 100, time.Minute, server.NoDelete)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := w.cluster(t, resolver)
+	barred := w.newAgent(t, "mi-barred", time.Now())
+	stored := map[string]time.Time{barred.publicKey(t): time.Now()}
+	away := errors.New("the database is away")
+	var left atomic.Int64 // looks that succeed
+	left.Store(100)
+	b, err := w.joinAs(t, addr, bus.Config{Revocations: func(context.Context) (map[string]time.Time, error) {
+		if left.Add(-1) < 0 {
+			return nil, away
+		}
+		return maps.Clone(stored), nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, looks := range []int64{100, 1} {
+		left.Store(looks)
+		err := b.Revoke(w.newAgent(t, "mi-a", time.Now()).publicKey(t), time.Now())
+		if looks == 1 && !errors.Is(err, away) || looks > 1 && err != nil {
+			t.Errorf("%d looks: %v", looks, err)
+		}
+		if conn, err := w.dial(barred, addr); err == nil {
+			conn.Close()
+			t.Errorf("%d looks: what was revoked was accepted", looks)
+		}
 	}
 }
 

@@ -127,8 +127,8 @@ func (b *Bus) putClaims(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		token, err := b.operator.AccountJWT(list)
-		if err != nil {
+		var token string
+		if token, err = b.operator.AccountJWT(list); err != nil {
 			return err
 		}
 		if b.embedded != nil {
