@@ -641,6 +641,7 @@ func TestALostMessageIsRepeated(t *testing.T) {
 	f.repeatsPass(repeatFirst)
 	receive(t, got, id) // again
 	f.Ack(t.Context(), i, id, f.clock())
+	f.changes.Flush()
 	if again, err := f.repeat(t.Context(), id); again || err != nil {
 		t.Errorf("repeated after the acknowledgement: %v, %v", again, err)
 	}

@@ -128,7 +128,6 @@ func pause(ctx context.Context, d time.Duration) bool {
 // repeat sends a delivery again to those that are online and have not acknowledged it, and reports whether there were
 // any. It also ends the targets whose machine or account went while the delivery was being written.
 func (s *Service) repeat(ctx context.Context, id waybill.DeliveryID) (again bool, err error) {
-	s.changes.Flush() // what has been acknowledged need not be sent again
 	gone, err := s.store.Gone(ctx, id)
 	if err != nil {
 		return false, err
