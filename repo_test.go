@@ -54,6 +54,7 @@ var layerOf = map[string]layer{
 	"internal/telemetry": tools,
 	"internal/term":      tools,
 	"internal/wire":      tools,
+	"internal/blob":      resources,
 	"internal/bus":       resources,
 	"internal/store":     resources,
 	"internal/control":   useCases,
