@@ -113,7 +113,7 @@ func FuzzParse(f *testing.F) {
 		} else if host := u.Hostname(); at.plain && host != "localhost" && !strings.HasPrefix(host, "127.") && !strings.HasSuffix(host, "1") {
 			t.Errorf("%q goes to %s without TLS", text, host)
 		}
-		if _, err := newS3(at); err != nil {
+		if _, err := newS3(at, stallPatience); err != nil {
 			t.Errorf("%q: no client: %v", text, err)
 		}
 	})

@@ -28,6 +28,7 @@ type s3 struct {
 	at     location
 	client *minio.Core
 	now    func() time.Time
+	stall  time.Duration // see stallPatience
 
 	partSize int64 // in bytes: what a Put holds in memory
 	page     int   // names listed at a time
@@ -38,8 +39,8 @@ const (
 	listPage = 1000    // the most that S3 gives at a time
 	// patience bounds how long a request is tried again without success where the context does not.
 	patience = 30 * time.Second
-	// headerPatience is how long a request waits for the beginning of its answer.
-	headerPatience = 15 * time.Second
+	// stallPatience is how long a request stands still, before its answer begins or in the middle of a content.
+	stallPatience = 15 * time.Second
 	// pauseFirst and pauseMost are the pauses between tries, which double.
 	pauseFirst, pauseMost = 50 * time.Millisecond, 2 * time.Second
 	// abortPatience is how long giving up an upload may take.
@@ -55,7 +56,7 @@ const (
 )
 
 func openS3(ctx context.Context, at location) (Store, error) {
-	s, err := newS3(at)
+	s, err := newS3(at, stallPatience)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", at, err)
 	}
@@ -72,7 +73,7 @@ func openS3(ctx context.Context, at location) (Store, error) {
 	return s, nil
 }
 
-func newS3(at location) (*s3, error) {
+func newS3(at location, stall time.Duration) (*s3, error) {
 	region := at.region
 	for _, name := range []string{"AWS_REGION", "AWS_DEFAULT_REGION"} {
 		if region == "" {
@@ -90,7 +91,7 @@ func newS3(at location) (*s3, error) {
 	if err != nil {
 		return nil, err
 	}
-	transport.ResponseHeaderTimeout = headerPatience
+	transport.ResponseHeaderTimeout = stall
 	client, err := minio.NewCore(at.endpoint, &minio.Options{
 		Creds: keys, Secure: !at.plain, Region: region, BucketLookup: at.lookup, Transport: transport,
 		MaxRetries: 1, // trying again is ours: with pauses, and as long as the context allows
@@ -98,7 +99,7 @@ func newS3(at location) (*s3, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &s3{at: at, client: client, now: time.Now, partSize: partSize, page: listPage}, nil
+	return &s3{at: at, client: client, now: time.Now, stall: stall, partSize: partSize, page: listPage}, nil
 }
 
 func (s *s3) Close() error { return nil }
@@ -223,7 +224,9 @@ func (s *s3) Put(ctx context.Context, digest [sha256.Size]byte, size int64, r io
 	}
 	// The digest is given; what is disabled is signing every 64 KiB with one of its own, which not every store takes.
 	if err := s.retry(ctx, func() error {
-		_, err := s.client.PutObject(ctx, s.at.bucket, s.key(digest), bytes.NewReader(content), size, "",
+		within, body := s.lend(ctx, content)
+		defer body.takeBack()
+		_, err := s.client.PutObject(within, s.at.bucket, s.key(digest), body, size, "",
 			fmt.Sprintf("%x", digest), minio.PutObjectOptions{DisableContentSha256: true})
 		return err
 	}); err != nil {
@@ -267,9 +270,9 @@ func (s *s3) putParts(ctx context.Context, src *source, size int64) (err error) 
 		var sent minio.ObjectPart
 		sum := fmt.Sprintf("%x", sha256.Sum256(part))
 		if err := s.retry(ctx, func() (err error) {
-			body := lend(part)
+			within, body := s.lend(ctx, part)
 			defer body.takeBack()
-			sent, err = s.client.PutObjectPart(ctx, s.at.bucket, key, id, len(parts)+1, body, int64(len(part)),
+			sent, err = s.client.PutObjectPart(within, s.at.bucket, key, id, len(parts)+1, body, int64(len(part)),
 				minio.PutObjectPartOptions{Sha256Hex: sum, DisableContentSha256: true})
 			return err
 		}); err != nil {
@@ -297,11 +300,19 @@ func (s *s3) putParts(ctx context.Context, src *source, size int64) (err error) 
 // lent is a part in the hands of a transport, which may go on reading when its request has long failed. The buffer can be
 // used again when it has been taken back.
 type lent struct {
+	stall time.Duration
+	watch *time.Timer // ends the request when nothing is read, or nothing answered
+	end   context.CancelFunc
+
 	mu sync.Mutex
 	r  *bytes.Reader // nil: taken back
 }
 
-func lend(part []byte) *lent { return &lent{r: bytes.NewReader(part)} }
+// lend returns a body for one request, and the context of that.
+func (s *s3) lend(ctx context.Context, part []byte) (context.Context, *lent) {
+	ctx, cancel := context.WithCancel(ctx)
+	return ctx, &lent{stall: s.stall, watch: time.AfterFunc(s.stall, cancel), end: cancel, r: bytes.NewReader(part)}
+}
 
 func (l *lent) Read(p []byte) (int, error) {
 	l.mu.Lock()
@@ -309,12 +320,15 @@ func (l *lent) Read(p []byte) (int, error) {
 	if l.r == nil {
 		return 0, errors.New("the request has ended")
 	}
+	l.watch.Reset(l.stall)
 	return l.r.Read(p)
 }
 
 func (l *lent) takeBack() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.watch.Stop()
+	l.end()
 	l.r = nil
 }
 
@@ -351,6 +365,7 @@ type object struct {
 	offset int64 // of the next byte
 	size   int64
 	body   io.ReadCloser // nil: none yet, or the one there was has failed
+	end    context.CancelFunc
 }
 
 // request asks for all that is left.
@@ -361,15 +376,18 @@ func (o *object) request() error {
 			return &final{err}
 		}
 	}
-	body, info, _, err := o.s.client.GetObject(o.ctx, o.s.at.bucket, o.s.key(o.digest), opts)
+	ctx, cancel := context.WithCancel(o.ctx)
+	body, info, _, err := o.s.client.GetObject(ctx, o.s.at.bucket, o.s.key(o.digest), opts)
 	if err != nil {
+		cancel()
 		return err
 	}
 	if info.Size != o.size-o.offset {
+		cancel()
 		body.Close()
 		return &final{fmt.Errorf("the S3 store gives %d bytes where %d were asked for; it must know ranges", info.Size, o.size-o.offset)}
 	}
-	o.body = body
+	o.body, o.end = body, cancel
 	return nil
 }
 
@@ -389,12 +407,13 @@ func (o *object) Read(p []byte) (n int, err error) {
 				return err
 			}
 		}
+		watch := time.AfterFunc(o.s.stall, o.end)
 		n, err = o.body.Read(p)
+		watch.Stop()
 		if n > 0 {
 			return nil // an error will come again
 		}
-		o.body.Close()
-		o.body = nil
+		o.drop()
 		if err == nil || errors.Is(err, io.EOF) {
 			return io.ErrUnexpectedEOF
 		}
@@ -408,11 +427,19 @@ func (o *object) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-func (o *object) Close() error {
-	if o.body == nil {
-		return nil
+// drop gives up the connection, if there is one.
+func (o *object) drop() {
+	if o.body != nil {
+		o.end()
+		o.body.Close()
+		o.body = nil
 	}
-	return o.body.Close()
+}
+
+// Close never fails: what has not been read is not wanted.
+func (o *object) Close() error {
+	o.drop()
+	return nil
 }
 
 func (s *s3) Delete(ctx context.Context, digest [sha256.Size]byte, before time.Time) error {

@@ -158,6 +158,69 @@ func (c *cut) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// A request that stands still, in either direction, is given up and made again.
+func TestStandstill(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	var mu sync.Mutex
+	stood := map[string]int{}
+	url, _ := serveS3(t, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		mu.Lock()
+		k := kind(r)
+		first := stood[k] < 2
+		stood[k]++
+		mu.Unlock()
+		switch {
+		case first && k == "get":
+			next.ServeHTTP(&standing{ResponseWriter: w, left: 300_000, release: release}, r)
+		case first && (k == "part" || k == "put"):
+			<-release // and reads nothing
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+	t.Cleanup(func() { close(release) })
+	at, err := parse(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := newS3(at, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{1 << 20, partSize + 1} {
+		b, _ := put(t, s, size)
+		check(t, s, b, 1)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for _, k := range []string{"get", "part", "put"} {
+		if stood[k] < 3 {
+			t.Errorf("%s: %d requests", k, stood[k])
+		}
+	}
+}
+
+// standing writes so many bytes, and no more until it is released.
+type standing struct {
+	http.ResponseWriter
+	left    int
+	release chan struct{}
+}
+
+func (s *standing) Write(p []byte) (int, error) {
+	n, err := s.ResponseWriter.Write(p[:min(len(p), s.left)])
+	s.left -= n
+	if s.left > 0 || err != nil {
+		return n, err
+	}
+	if f, ok := s.ResponseWriter.(http.Flusher); ok {
+		f.Flush()
+	}
+	<-s.release
+	return n, io.ErrShortWrite
+}
+
 // A store that stays away is Unavailable, when the context ends.
 func TestAway(t *testing.T) {
 	t.Parallel()
