@@ -363,6 +363,7 @@ func (s *Server) Join(change ...func(*server.Config)) *Server {
 	cfg := s.cfg
 	cfg.DataDir = filepath.Join(s.t.TempDir(), "server")
 	cfg.SealKey = filepath.Join(s.Dir, "seal.key")
+	cfg.Listen, cfg.HTTPListen, cfg.AdminListen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	for _, c := range change {
 		c(&cfg)
 	}

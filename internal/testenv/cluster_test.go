@@ -78,7 +78,7 @@ func TestMoveToACluster(t *testing.T) {
 	s := testenv.Start(t)
 	a := s.Agent()
 	cluster := testenv.StartNATS(t, server.NATSConfig{DataDir: s.Dir}, 3)
-	s.RestartAs(cluster.Join)
+	s.Restart(cluster.Join)
 	if d := s.Await(s.Send(testenv.File(a))); d.Status != waybill.OverallSuccess {
 		t.Errorf("after the move: %+v", d.Targets.Items)
 	}

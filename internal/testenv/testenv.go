@@ -109,15 +109,6 @@ func (s *Server) Restart(change ...func(*server.Config)) {
 	s.open()
 }
 
-// RestartAs stops the server and starts it again on the same data, changed.
-func (s *Server) RestartAs(change func(*server.Config)) {
-	s.t.Helper()
-	s.cfg.Listen = s.Addr("https")
-	s.Stop()
-	change(&s.cfg)
-	s.open()
-}
-
 // run runs a component until the returned function is called, which waits for it and fails the test on an error.
 func run(t testing.TB, name string, run func(context.Context) error, closing func() error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background()) // not the test's: that has ended when its cleanup begins
