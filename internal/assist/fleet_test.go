@@ -34,8 +34,9 @@ var (
 	fleetSeed = flag.Uint64("assist.seed", 0, "the seed of TestFleet; 0: another one each time")
 )
 
-// quickFleet is how many there are unless the flag says otherwise.
-const quickFleet = 300
+// quickFleet is how many there are unless the flag says otherwise: so many that two cores serve them with the race detector,
+// and other tests beside, before the agents' patience of eight seconds is over.
+const quickFleet = 120
 
 // perNetwork is how many share an HTTP connection, which has room for 250 requests at once. Really each has its own.
 const perNetwork = 50
