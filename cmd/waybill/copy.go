@@ -17,7 +17,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openwaybill/waybill/internal/control"
+	"github.com/openwaybill/waybill/internal/identity"
 	"github.com/openwaybill/waybill/internal/lockfile"
+	"github.com/openwaybill/waybill/internal/server"
 	"github.com/openwaybill/waybill/internal/store"
 	"github.com/openwaybill/waybill/internal/term"
 )
@@ -39,8 +41,9 @@ row, and checks every audit trail of the copy up to its seal. The server must be
 If it is interrupted, run it again: it goes on. No server starts on a copy that is not complete. A target that holds
 something else is refused.
 
-The servers of the copy need the key file of the source: what is sealed with it cannot be read without it. Copy seal.key,
-and to keep the address that agents and clients trust, ca.pem and ca-key.pem, to the data directory of each.`,
+The servers of the copy need the key file of the source: what is sealed with it cannot be read without it. Copy seal.key to
+the data directory of each. The CA that agents and clients trust, ca.pem and ca-key.pem beside the database, is put into
+the copy, sealed with that key.`,
 		Example: `  waybill copy --from sqlite:/var/lib/waybill/waybill.db --to postgres://waybill@db.example.com/waybill`,
 		Args:    usageArgs(cobra.NoArgs),
 	}
@@ -102,10 +105,15 @@ func (o *copyOptions) run(ctx context.Context, e env) error {
 	if err != nil {
 		return err
 	}
+	kept, err := o.keepAuthority(ctx, sealer, dir)
+	if err != nil {
+		return fmt.Errorf("the rows are copied, the CA is not; let the first server of the copy start in %s, which brings it: %w", dir, err)
+	}
 	out := struct {
 		Tables  []copiedTable `json:"tables"`
 		SealKey string        `json:"seal_key"`
-	}{SealKey: key}
+		CA      bool          `json:"ca"` // it is in the copy
+	}{SealKey: key, CA: kept}
 	for _, t := range tables {
 		out.Tables = append(out.Tables, copiedTable(t))
 	}
@@ -114,9 +122,23 @@ func (o *copyOptions) run(ctx context.Context, e env) error {
 		for _, t := range out.Tables {
 			list.Add(t.Name, fmt.Sprint(t.Rows), t.Digest[:16])
 		}
+		ca := "The CA that agents and clients trust came along."
+		if !out.CA {
+			ca = "There is no CA beside the source: its servers need the certificate that agents and clients trust."
+		}
 		return both{list, text("\nThe copy is complete: rows and digests are the same, and the audit trails verify.\n" +
-			"Its servers need the same key file: copy " + key + " to their data directories.")}
+			ca + "\nIts servers need the same key file: copy " + key + " to their data directories.")}
 	})
+}
+
+// keepAuthority puts the CA of the server in dir, if there is one, into the copy.
+func (o *copyOptions) keepAuthority(ctx context.Context, sealer *identity.Sealer, dir string) (kept bool, err error) {
+	st, err := store.Open(ctx, store.Config{URL: o.to, AuditKey: control.AuditKey(sealer), KeepSchema: true}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	return server.KeepAuthority(ctx, st, sealer, dir)
 }
 
 // both writes one after the other.

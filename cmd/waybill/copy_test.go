@@ -57,8 +57,9 @@ func TestCopyToPostgres(t *testing.T) {
 	out, code := command(t, "copy", "--from", from, "--to", database, "-o", "json")
 	var copied struct {
 		Tables []copiedTable `json:"tables"`
+		CA     bool          `json:"ca"`
 	}
-	if err := json.Unmarshal([]byte(out), &copied); err != nil || code != 0 {
+	if err := json.Unmarshal([]byte(out), &copied); err != nil || code != 0 || !copied.CA {
 		t.Fatalf("copy: %d, %v, %s", code, err, out)
 	}
 	for _, table := range copied.Tables {
@@ -70,7 +71,16 @@ func TestCopyToPostgres(t *testing.T) {
 		t.Errorf("once more: %d, %s", code, out)
 	}
 
-	s.Restart(func(c *server.Config) { c.Database = database })
+	// Another directory, with the key file and nothing else: the CA, which the agent trusts, came along.
+	dir := t.TempDir()
+	key, err := os.ReadFile(filepath.Join(s.Dir, sealFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, sealFile), key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.Restart(func(c *server.Config) { c.DataDir, c.Database = dir, database })
 	s.AwaitOnline(a)
 	got := s.Delivery(before.ID)
 	if got.Status != before.Status || got.Targets.Items[0].Status != before.Targets.Items[0].Status {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -93,9 +94,13 @@ func (o *natsOptions) run(ctx context.Context, e env) error {
 	if err != nil {
 		return err
 	}
+	_, missing := os.Stat(filepath.Join(o.DataDir, "waybill.db"))
 	c, err := server.OpenNATSCluster(ctx, o.NATSConfig, log)
 	if err != nil {
 		return err
+	}
+	if o.Database == "" && missing != nil {
+		fmt.Fprintf(e.err, "waybill: %s/waybill.db was not there and has been begun; if the servers use another database, run this again with its --database\n", o.DataDir)
 	}
 	if o.out == "" {
 		return c.WriteConfigs(e.out)

@@ -14,9 +14,13 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/url"
+	"os"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
@@ -113,13 +117,55 @@ func (b *Bus) openEmbedded() error {
 }
 
 func (b *Bus) openExternal() error {
+	if err := b.checkCredentials(); err != nil {
+		return err
+	}
 	if len(b.revoked) > 0 {
 		if err := b.putClaims(context.Background()); err != nil {
 			return err
 		}
 	}
-	return b.connect(b.cfg.URL, nats.UserCredentials(b.cfg.CredsFile), b.secure(),
+	err := b.connect(b.cfg.URL, nats.UserCredentials(b.cfg.CredsFile), b.secure(),
 		nats.PingInterval(clusterPing), nats.MaxPingsOutstanding(maxPingsOut))
+	if err != nil {
+		err = fmt.Errorf("connect to %s (--nats): %w; it must name nodes that run with what waybill nats-config wrote", redacted(b.cfg.URL), err)
+	}
+	return err
+}
+
+// redacted returns a list of URLs without the passwords that may be in them.
+func redacted(list string) string {
+	urls := strings.Split(list, ",")
+	for i, text := range urls {
+		if u, err := url.Parse(strings.TrimSpace(text)); err == nil {
+			urls[i] = u.Redacted()
+		} else {
+			urls[i] = "(no URL)"
+		}
+	}
+	return strings.Join(urls, ",")
+}
+
+// checkCredentials refuses credentials of another cluster than the one that our agents' tokens are for: all else would seem to
+// work, and no agent could connect.
+func (b *Bus) checkCredentials() error {
+	const advice = "it is the server.creds that waybill nats-config writes for this database"
+	text, err := os.ReadFile(b.cfg.CredsFile)
+	if err != nil {
+		return fmt.Errorf("credentials file: %w; %s", err, advice)
+	}
+	token, err := jwt.ParseDecoratedJWT(text)
+	if err != nil {
+		return fmt.Errorf("credentials file %s: %w; %s", b.cfg.CredsFile, err, advice)
+	}
+	claims, err := jwt.DecodeUserClaims(token)
+	if err != nil {
+		return fmt.Errorf("credentials file %s: %w; %s", b.cfg.CredsFile, err, advice)
+	}
+	if claims.IssuerAccount != b.operator.Account() {
+		return fmt.Errorf("credentials file %s is of another cluster, in which no agent of this database could connect; %s", b.cfg.CredsFile, advice)
+	}
+	return nil
 }
 
 // secure makes a connection to an external cluster use TLS from its first byte, as agents do.
@@ -134,8 +180,8 @@ func (b *Bus) secure() nats.Option {
 	}
 }
 
-func (b *Bus) connect(url string, how ...nats.Option) error {
-	conn, err := nats.Connect(url, append(how,
+func (b *Bus) connect(address string, how ...nats.Option) error {
+	conn, err := nats.Connect(address, append(how,
 		nats.Name("waybill server"),
 		nats.Timeout(connectTimeout),
 		nats.MaxReconnects(-1),

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -111,6 +112,30 @@ func TestExternalCluster(t *testing.T) {
 	receive(t, bad.gone, "the revoked agent to be cut off")
 	if err := good.ask("2"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestCredentialsOfAnotherCluster opens a bus with what is no credentials file for its agents' cluster.
+func TestCredentialsOfAnotherCluster(t *testing.T) {
+	t.Parallel()
+	w, other := newWorld(t), newWorld(t)
+	addr := w.cluster(t, &server.MemAccResolver{})
+	creds, err := other.op.ServerCredentialsFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, content := range map[string][]byte{"is of another cluster": creds, "nats-config": []byte("none")} {
+		file := filepath.Join(t.TempDir(), "server.creds")
+		if err := os.WriteFile(file, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b, err := bus.Open(bus.Config{URL: "tls://" + addr, CredsFile: file}, w.op, slog.New(slog.DiscardHandler))
+		if err == nil {
+			b.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
 	}
 }
 

@@ -350,17 +350,7 @@ func (s *Server) openAuthority(ctx context.Context, sealer *identity.Sealer) (*i
 	if _, ok := s.sqliteFile(); ok {
 		return identity.OpenAuthority(s.cfg.DataDir)
 	}
-	shared, err := control.ServerSecret(ctx, s.store, sealer, "authority", func() ([]byte, error) {
-		own, err := identity.OpenAuthority(s.cfg.DataDir)
-		if err != nil {
-			return nil, err
-		}
-		return own.Marshal()
-	})
-	if err != nil {
-		return nil, err
-	}
-	a, err := identity.ParseAuthority(shared)
+	a, err := sharedAuthority(ctx, s.store, sealer, s.cfg.DataDir)
 	if err != nil {
 		return nil, err
 	}
@@ -376,6 +366,39 @@ func (s *Server) openAuthority(ctx context.Context, sealer *identity.Sealer) (*i
 		s.log.Warn("the CA of this directory is not that of the database, which counts; the file is replaced", "path", path)
 	}
 	return a, writeWhole(path, a.PEM(), 0o644)
+}
+
+// sharedAuthority returns the CA that servers share in their database. If there is none yet, it is the one in dir, which is
+// made if it is not there.
+func sharedAuthority(ctx context.Context, st *store.Store, sealer *identity.Sealer, dir string) (*identity.Authority, error) {
+	shared, err := control.ServerSecret(ctx, st, sealer, "authority", func() ([]byte, error) {
+		own, err := identity.OpenAuthority(dir)
+		if err != nil {
+			return nil, err
+		}
+		return own.Marshal()
+	})
+	if err != nil {
+		return nil, err
+	}
+	return identity.ParseAuthority(shared)
+}
+
+// KeepAuthority puts the CA in dir, a server's data directory, into a database that servers are to share. It reports whether
+// there was one in dir, and fails if the database has another.
+func KeepAuthority(ctx context.Context, st *store.Store, sealer *identity.Sealer, dir string) (kept bool, err error) {
+	pem, err := os.ReadFile(filepath.Join(dir, identity.CAFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	a, err := sharedAuthority(ctx, st, sealer, dir)
+	if err == nil && !bytes.Equal(pem, a.PEM()) {
+		err = fmt.Errorf("the database has another CA than %s", filepath.Join(dir, identity.CAFile))
+	}
+	return err == nil, err
 }
 
 // share claims the bus of a database that several servers can share, and makes this one a part of them.

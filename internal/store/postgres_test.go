@@ -323,6 +323,7 @@ func TestPasswordsAreNotShown(t *testing.T) {
 		"postgres://127.0.0.1:1/db?user=u&password=" + password + "&connect_timeout=soon",
 		"postgresql://u@[::1/db?password=" + password,
 		"postgres://u:" + password + "\x7f@h/db",
+		"host=127.0.0.1 user=u password=" + password + " dbname=db",
 	} {
 		var log strings.Builder
 		_, err := Open(t.Context(), Config{URL: url, AuditKey: auditKey}, slog.New(slog.NewTextHandler(&log, nil)))

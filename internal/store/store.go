@@ -20,6 +20,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/telemetry"
@@ -147,8 +148,11 @@ func Used(ctx context.Context, url string) (bool, error) {
 	return false, unsupported(scheme)
 }
 
-// unsupported never shows more of a URL than its scheme: there may be a password.
+// unsupported never shows more of a URL than its scheme: there may be a password. What is no URL has none.
 func unsupported(scheme string) error {
+	if strings.ContainsFunc(scheme, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '+' }) {
+		return errors.New("the database is not given as a URL; use sqlite:PATH or postgres://USER@HOST/NAME")
+	}
 	return fmt.Errorf("unsupported database %q; use sqlite:PATH or postgres://USER@HOST/NAME", scheme)
 }
 
