@@ -19,6 +19,7 @@ const (
 	nodeBeat   = time.Second     // how often each notes that it lives, and claims the chores
 	choresFor  = 4 * time.Second // without a new claim, another server does the chores
 	nodeSilent = 8 * time.Second // without a sign of life, a server is taken for dead
+	lookAnew   = 2 * nodeBeat    // after so long without a look, what was seen before counts no more
 )
 
 // choresLease is the name under which one of several servers claims the chores: to end what is overdue, to repeat what
@@ -39,7 +40,7 @@ func (s *Service) runNode(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	w := watch{last: map[string]sign{}}
+	w := watch{now: time.Now}
 	var returning sync.WaitGroup
 	defer returning.Wait()
 	tick := time.NewTicker(nodeBeat)
@@ -65,10 +66,11 @@ func (s *Service) runNode(ctx context.Context) error {
 // watch is what a server has seen of the others. Their numbers are compared by its own clock: those of other machines
 // may be wrong.
 type watch struct {
+	now    func() time.Time
 	in     bool // this server has joined before
 	last   map[string]sign
-	recall bool     // what is pending is to be looked up, because somebody may be gone who would repeat it
-	gone   []string // servers whose channels are to be noted as lost
+	looked time.Time // when last was seen
+	recall bool      // what is pending is to be looked up, because somebody may be gone who would repeat it
 }
 
 type sign struct {
@@ -81,6 +83,12 @@ type sign struct {
 func (s *Service) takePart(ctx context.Context, w *watch) (returned bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, choresFor)
 	defer cancel()
+	looked := false
+	defer func() {
+		if !looked || err != nil {
+			clear(w.last) // the others may have been as unable to give a sign of life
+		}
+	}()
 	asked := time.Now()
 	joined, err := s.store.BeatNode(ctx, s.node)
 	if err != nil {
@@ -94,9 +102,9 @@ func (s *Service) takePart(ctx context.Context, w *watch) (returned bool, err er
 		if !held && err == nil {
 			s.chores.until.Store(0)
 		}
-		clear(w.last) // what was seen then says nothing later
 		return returned, err
 	}
+	looked = true
 	s.chores.until.Store(asked.Add(choresFor).UnixNano())
 	if !before {
 		s.log.Info("this server does the chores of the database from now on")
@@ -106,15 +114,8 @@ func (s *Service) takePart(ctx context.Context, w *watch) (returned bool, err er
 	return returned, errors.Join(s.lookAhead(ctx), s.bury(ctx, w), s.inherit(ctx, w))
 }
 
-// inherit sees to what servers have left behind that are gone: channels that only they knew of, and deliveries that they
-// would have repeated.
+// inherit sees to what servers that are gone have left behind: deliveries that they would have repeated.
 func (s *Service) inherit(ctx context.Context, w *watch) error {
-	for len(w.gone) > 0 {
-		if err := s.LoseChannels(ctx, waybill.OfficialAgent, w.gone[0]+"/"); err != nil {
-			return err
-		}
-		w.gone = w.gone[1:]
-	}
 	if !w.recall {
 		return nil
 	}
@@ -123,13 +124,17 @@ func (s *Service) inherit(ctx context.Context, w *watch) error {
 	return err
 }
 
-// bury removes the servers that have given no sign of life.
+// bury removes the servers that have given no sign of life, with the channels that only they knew of.
 func (s *Service) bury(ctx context.Context, w *watch) error {
 	nodes, err := s.store.Nodes(ctx)
 	if err != nil {
 		return err
 	}
-	now := time.Now()
+	now := w.now()
+	if now.Sub(w.looked) > lookAnew {
+		clear(w.last) // this server stood still, and the others perhaps with it
+	}
+	w.looked = now
 	there := map[string]sign{}
 	for _, n := range nodes {
 		seen, known := w.last[n.Name]
@@ -140,15 +145,16 @@ func (s *Service) bury(ctx context.Context, w *watch) error {
 		if now.Sub(seen.at) < nodeSilent {
 			continue
 		}
-		removed, err := s.store.RemoveNode(ctx, n)
+		removed, lost, err := s.store.BuryNode(ctx, n, waybill.OfficialAgent, n.Name+"/")
+		w.recall = w.recall || removed || err != nil // it may have been removed all the same
 		if err != nil {
 			return err
 		}
 		if !removed {
 			continue
 		}
-		s.log.Warn("a server of this database is gone", "server", n.Name, "silent_for", now.Sub(seen.at).Round(time.Second).String())
-		w.gone, w.recall = append(w.gone, n.Name), true
+		s.log.Warn("a server of this database is gone", "server", n.Name, "silent_for", now.Sub(seen.at).Round(time.Second).String(),
+			"channels", lost)
 		delete(there, n.Name)
 	}
 	w.last = there

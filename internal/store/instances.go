@@ -317,11 +317,15 @@ func (s *Store) Pulses(ctx context.Context, list []Pulse) error {
 // server that kept their channels has started anew.
 func (s *Store) LoseChannels(ctx context.Context, kind waybill.AgentKind, prefix string) (lost int64, err error) {
 	err = s.write(ctx, func(t *tx) error {
-		lost, err = t.exec(ctx, `UPDATE instances SET presence = ? WHERE agent_kind = ? AND presence IN (?, ?) AND substr(session, 1, ?) = ?`,
-			waybill.NoChannel, kind, waybill.Online, waybill.Upgrading, len(prefix), prefix)
+		lost, err = loseChannels(ctx, t, kind, prefix)
 		return err
 	})
 	return lost, err
+}
+
+func loseChannels(ctx context.Context, t *tx, kind waybill.AgentKind, prefix string) (lost int64, err error) {
+	return t.exec(ctx, `UPDATE instances SET presence = ? WHERE agent_kind = ? AND presence IN (?, ?) AND substr(session, 1, ?) = ?`,
+		waybill.NoChannel, kind, waybill.Online, waybill.Upgrading, len(prefix), prefix)
 }
 
 // Seen is what the last message of an agent told.

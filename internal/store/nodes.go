@@ -5,6 +5,8 @@ package store
 import (
 	"context"
 	"database/sql"
+
+	"github.com/openwaybill/waybill"
 )
 
 // Node is a server of several that share a database.
@@ -38,13 +40,30 @@ func (s *Store) Nodes(ctx context.Context) ([]Node, error) {
 	}, `SELECT name, run, version, beat FROM servers ORDER BY name`)
 }
 
-// RemoveNode removes a server that has ended, or is taken for dead. It reports whether it was as n says until then: if it
-// has started anew or given a sign of life meanwhile, it stays. n.Beat 0 stands for any.
+// RemoveNode removes a server that has ended, whatever its last sign of life. It reports whether that run of it was there.
 func (s *Store) RemoveNode(ctx context.Context, n Node) (removed bool, err error) {
 	err = s.write(ctx, func(t *tx) error {
-		count, err := t.exec(ctx, `DELETE FROM servers WHERE name = ? AND run = ? AND (beat = ? OR ? = 0)`, n.Name, n.Run, n.Beat, n.Beat)
+		count, err := t.exec(ctx, `DELETE FROM servers WHERE name = ? AND run = ?`, n.Name, n.Run)
 		removed = count > 0
 		return err
 	})
 	return removed && err == nil, err
+}
+
+// BuryNode removes a server that is taken for dead and, in the same transaction, marks as without a channel the instances
+// of that kind whose session begins with prefix; see LoseChannels. So a server that lives all the same finds both or
+// neither, and greets again for its channels. If it has started anew or given a sign of life since n was read, nothing
+// happens, and removed is false. After an error it may have happened or not.
+func (s *Store) BuryNode(ctx context.Context, n Node, kind waybill.AgentKind, prefix string) (removed bool, lost int64, err error) {
+	err = s.write(ctx, func(t *tx) error {
+		removed, lost = false, 0 // the transaction may run again
+		count, err := t.exec(ctx, `DELETE FROM servers WHERE name = ? AND run = ? AND beat = ?`, n.Name, n.Run, n.Beat)
+		if err != nil || count == 0 {
+			return err
+		}
+		removed = true
+		lost, err = loseChannels(ctx, t, kind, prefix)
+		return err
+	})
+	return removed && err == nil, lost, err
 }
