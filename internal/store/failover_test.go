@@ -3,6 +3,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,8 @@ type wire struct {
 	conns map[net.Conn]bool // both ends
 	dead  bool              // nobody gets through
 	muted bool              // nothing comes back on any connection
+	// noCancel loses requests to cancel a query, as a proxy does that brings them to another database.
+	noCancel bool
 	// next is asked once what to do with what the store sends next, on any connection: to let it through, and what comes
 	// back.
 	next func() (through, back bool)
@@ -112,7 +115,11 @@ func (w *wire) carry(c net.Conn) {
 		w.mu.Lock()
 		next := w.next
 		w.next = nil
+		lose := w.noCancel && bytes.HasPrefix(buf[:n], []byte{0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e})
 		w.mu.Unlock()
+		if lose {
+			break
+		}
 		if next != nil {
 			through, back := next()
 			mute.Store(!back)
@@ -222,6 +229,140 @@ func TestCommitsWithoutAnswer(t *testing.T) {
 				t.Fatalf("%s: counted to %d, want %d", name, got, want)
 			}
 		}
+	}
+}
+
+// lateCommit makes the database wait, with the whole last round of a write, for a lock on table; then the store's connection
+// ends, by end or by itself, and the lock goes once the write is either tried again or has ended. It returns what the
+// write did when the database has run all that it had.
+func (f *fixture) lateCommit(w *wire, table string, end func(), write func() error) error {
+	f.t.Helper()
+	ctx := f.t.Context()
+	w.mu.Lock()
+	w.noCancel = true
+	w.mu.Unlock()
+	u, err := url.Parse(f.url)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	u.Host = w.to
+	conf, err := parsePostgres(u.String())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	db := openPool(conf, "a test", 2)
+	defer db.Close()
+	lock, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer lock.Rollback()
+	if _, err := lock.ExecContext(ctx, `SET LOCAL idle_in_transaction_session_timeout = 0`); err != nil {
+		f.t.Fatal(err)
+	}
+	if _, err := lock.ExecContext(ctx, `LOCK TABLE `+table+` IN SHARE MODE`); err != nil {
+		f.t.Fatal(err)
+	}
+	// waiting returns a backend of this database, other than one, that waits for a lock; 0: none does.
+	waiting := func(other int) (pid int) {
+		if err := db.QueryRowContext(ctx, `SELECT COALESCE(MAX(pid), 0) FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> $1`, other).Scan(&pid); err != nil {
+			f.t.Fatal(err)
+		}
+		return pid
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- write() }()
+	late := 0
+	for late == 0 {
+		late = waiting(0)
+	}
+	end()
+	var result error
+	over := false
+	for !over && waiting(late) == 0 {
+		select {
+		case result = <-ended:
+			over = true
+		default:
+		}
+	}
+	if err := lock.Commit(); err != nil {
+		f.t.Fatal(err)
+	}
+	if !over {
+		result = <-ended
+	}
+	for busy := true; busy; { // the late one
+		if err := db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = $1)`, late).Scan(&busy); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	return result
+}
+
+// TestCommitsStillOnTheirWay breaks a connection while the database has the whole last round of a transaction and waits for
+// a lock in it: whatever the caller hears then holds when the lock is gone.
+func TestCommitsStillOnTheirWay(t *testing.T) {
+	for name, patience := range map[string]time.Duration{
+		"the connection breaks": groupPatience,
+		"the time is over":      time.Second,
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, w := behind(t)
+			if f == nil {
+				return
+			}
+			f.sql(`INSERT INTO leases (name, holder, until) VALUES ('counter', '', 0)`)
+			count := func() error {
+				return f.writes.do(t.Context(), func(tx *tx) error {
+					if err := tx.put(t.Context(), `INSERT INTO secrets (name, sealed) VALUES (?, '') ON CONFLICT DO NOTHING`, "x"); err != nil {
+						return err
+					}
+					return tx.put(t.Context(), `UPDATE leases SET until = until + 1 WHERE name = 'counter'`)
+				})
+			}
+			if err := count(); err != nil { // prepares the statements
+				t.Fatal(err)
+			}
+			end, want := w.cut, int64(2)
+			if patience < groupPatience {
+				end, want = func() {}, 1
+				f.writes.session.(*postgresSession).patience = patience
+			}
+			err := f.lateCommit(w, "secrets", end, count)
+			if want == 2 && err != nil || want == 1 && waybill.CodeOf(err) != waybill.Unavailable || errors.Is(err, errUnknown) {
+				t.Errorf("the caller hears %v", err)
+			}
+			if got := f.counter(); got != want {
+				t.Errorf("counted to %d, want %d; the caller heard %v", got, want, err)
+			}
+		})
+	}
+}
+
+// TestDeliveryStillOnItsWay is the same with a delivery, whose last round has its audit record: it is there once.
+func TestDeliveryStillOnItsWay(t *testing.T) {
+	f, w := behind(t)
+	if f == nil {
+		return
+	}
+	f.delivery("d0", 1)
+	l := f.list(waybill.DeliveryFilter{ID: "d0"}, waybill.Page{Size: 1})
+	add := func(id waybill.DeliveryID) error {
+		d := &NewDelivery{Delivery: l.Items[0].Delivery, Data: []byte("x")}
+		d.ID = id
+		d.Targets = []waybill.Target{{Delivery: id, Instance: "i", Status: waybill.Pending}}
+		return f.For(act("ecs:Send"), nil).AddDelivery(t.Context(), d)
+	}
+	if err := add("warm"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.lateCommit(w, "audit_records", w.cut, func() error { return add("d1") }); err != nil {
+		t.Errorf("the caller hears %v", err)
+	}
+	if n := f.count("deliveries WHERE id = 'd1'"); n != 1 {
+		t.Errorf("%d deliveries", n)
 	}
 }
 

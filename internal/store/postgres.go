@@ -135,13 +135,15 @@ func openPool(conf *pgx.ConnConfig, name string, conns int) *sql.DB {
 // postgresSession is the connection on which a server writes. Other servers write at the same time.
 //
 // When it breaks while a transaction commits, nobody has told what became of the transaction. So each one notes its number
-// in the row that the writer has in the table writers, and a new connection reads it there: waiting for that row is
-// waiting for a transaction that goes on without us. This holds on a standby that has taken over, too.
+// in the row that the writer has in the table writers, where numbers only grow, and a new connection raises the number
+// there: see outcome. A transaction that goes on without us, and has not come to that row yet, finds a number that is not
+// below its own, fails, and is undone. This holds on a standby that has taken over, too.
 type postgresSession struct {
 	db     *sql.DB
 	stmts  *statements // of one connection; nil: there is none
 	writer string
-	seq    int64 // of the transaction that runs, or ran last
+	seq    int64 // of the transaction that runs, or ran last, or what a fence has raised it to
+	fenced bool  // there may be a transaction that the row has to stop
 	log    *slog.Logger
 	cancel context.CancelFunc // ends the context of the transaction
 
@@ -239,8 +241,9 @@ var errUnknown = waybill.Errorf(waybill.Unavailable, "the database was lost whil
 
 func (s *postgresSession) commit(ctx context.Context, t *tx) error {
 	defer s.cancel()
+	// It divides by zero where a fence was faster.
 	if err := t.put(ctx, `INSERT INTO writers (id, seq, used) VALUES (?, ?, now())
-		ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, used = excluded.used`, s.writer, s.seq); err != nil {
+		ON CONFLICT (id) DO UPDATE SET seq = excluded.seq / CAST(writers.seq < excluded.seq AS int), used = excluded.used`, s.writer, s.seq); err != nil {
 		return errors.Join(err, s.rollBack(ctx, t))
 	}
 	// In one round with what is waiting: after an error, the database skips the rest of it.
@@ -264,17 +267,27 @@ func (s *postgresSession) commit(ctx context.Context, t *tx) error {
 	return err
 }
 
-// outcome asks a new connection whether the last transaction is committed.
+// outcome tells whether the last transaction is committed. If it is not, it never will be: the database may have all of it,
+// with its COMMIT, and still be about to run it, so its number is fenced off before anybody hears of it. A transaction that
+// has come to the row is waited for.
+//
+// An error says that the fence could not be written, for the database does not answer. Then nothing holds: the transaction
+// may be committed, even after the caller has heard that nobody knows, until the next one of this writer is.
 func (s *postgresSession) outcome() (committed bool, err error) {
 	since := time.Now()
 	ctx, cancel := context.WithDeadline(context.Background(), since.Add(writePatience))
 	defer cancel()
+	// Two numbers, so that a fence that is written twice, because its answer was lost, tells the same both times. One that
+	// comes late finds a higher number, and leaves it.
+	last, was, wasNot := s.seq, s.seq+1, s.seq+2
+	s.seq, s.fenced = wasNot, true
 	for {
 		if err = s.connect(ctx); err == nil {
 			var seq int64
-			// The lock waits for a transaction that the database has not given up yet.
-			if seq, err = one(ctx, s.stmts, scanOne[int64], `SELECT seq FROM writers WHERE id = ? FOR UPDATE`, s.writer); err == nil {
-				return seq == s.seq, nil
+			if seq, err = one(ctx, s.stmts, scanOne[int64], `INSERT INTO writers AS w (id, seq, used) VALUES (?, ?, now())
+				ON CONFLICT (id) DO UPDATE SET seq = CASE WHEN w.seq IN (?, ?) THEN ? ELSE excluded.seq END, used = excluded.used
+				WHERE w.seq <= excluded.seq RETURNING seq`, s.writer, wasNot, last, was, was); err == nil {
+				return seq == was, nil
 			}
 			s.disconnect()
 		}
@@ -312,6 +325,9 @@ func (s *postgresSession) tidy() {}
 func (s *postgresSession) close() error {
 	if s.stmts == nil {
 		return s.db.Close()
+	}
+	if s.fenced { // a fence stands for as long as what it stops may come; retention removes it
+		return s.stmts.close()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), connectPatience)
 	defer cancel()
