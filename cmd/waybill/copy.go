@@ -76,9 +76,9 @@ func (o *copyOptions) run(ctx context.Context, e env) error {
 		return fmt.Errorf("there is no database: %w", err)
 	}
 	dir := filepath.Dir(path)
-	unlock, err := lockfile.TryLock(filepath.Join(dir, "lock"))
+	unlock, err := lockSQLite(path)
 	if errors.Is(err, lockfile.ErrLocked) {
-		return fmt.Errorf("a server runs on %s; stop it first, for what it writes after the copy would be lost", dir)
+		return fmt.Errorf("a server runs on %s; stop it first, for what it writes after the copy would be lost", path)
 	}
 	if err != nil {
 		return err
@@ -139,6 +139,21 @@ func (o *copyOptions) keepAuthority(ctx context.Context, sealer *identity.Sealer
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	return server.KeepAuthority(ctx, st, sealer, dir)
+}
+
+// lockSQLite keeps servers from a SQLite database, or returns lockfile.ErrLocked if there is one. A server locks its data
+// directory, and the file beside the database if that is elsewhere.
+func lockSQLite(path string) (unlock func(), err error) {
+	dir, err := lockfile.TryLock(filepath.Join(filepath.Dir(path), "lock"))
+	if err != nil {
+		return nil, err
+	}
+	file, err := lockfile.TryLock(path + ".lock")
+	if err != nil {
+		dir()
+		return nil, err
+	}
+	return func() { file(); dir() }, nil
 }
 
 // both writes one after the other.

@@ -28,6 +28,26 @@ func command(t *testing.T, args ...string) (out string, code int) {
 	return b.String(), code
 }
 
+// TestDatabaseElsewhere leaves a SQLite database alone that is not in the data directory of the server that runs on it.
+func TestDatabaseElsewhere(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "elsewhere.db")
+	s := testenv.Start(t, func(c *server.Config) { c.Database = "sqlite:" + file })
+	seal := filepath.Join(s.Dir, sealFile)
+	for _, args := range [][]string{
+		{"copy", "--from", "sqlite:" + file, "--to", "postgres://waybill@127.0.0.1:1/waybill", "--seal-key", seal},
+		{"migrate", "up", "--database", "sqlite:" + file, "--seal-key", seal},
+	} {
+		if out, code := command(t, args...); code != 1 || !strings.Contains(out, "a server runs on "+file) {
+			t.Errorf("%s while the server runs: %d, %s", args[0], code, out)
+		}
+	}
+	s.Stop()
+	if out, code := command(t, "migrate", "up", "--database", "sqlite:"+file, "--seal-key", seal); code != 0 || !strings.Contains(out, "up to date") {
+		t.Errorf("migrate when it is stopped: %d, %s", code, out)
+	}
+}
+
 // TestCopyToPostgres moves a server from SQLite to PostgreSQL: agents and clients go on as before.
 func TestCopyToPostgres(t *testing.T) {
 	t.Parallel()

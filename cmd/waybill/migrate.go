@@ -101,9 +101,9 @@ func (o *migrateOptions) up(ctx context.Context, e env) error {
 	cfg := store.Config{URL: o.database}
 	if path, ok := strings.CutPrefix(o.database, "sqlite:"); ok {
 		dir := filepath.Dir(path)
-		unlock, err := lockfile.TryLock(filepath.Join(dir, "lock"))
+		unlock, err := lockSQLite(path)
 		if errors.Is(err, lockfile.ErrLocked) {
-			return fmt.Errorf("a server runs on %s; stop it first, or start one of this version, which migrates by itself", dir)
+			return fmt.Errorf("a server runs on %s; stop it first, or start one of this version, which migrates by itself", path)
 		}
 		if err != nil {
 			return err
