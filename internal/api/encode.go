@@ -80,6 +80,10 @@ func fillLists(v reflect.Value) {
 		for i := range v.Len() {
 			fillLists(v.Index(i))
 		}
+	case reflect.Pointer:
+		if !v.IsNil() {
+			fillLists(v.Elem())
+		}
 	}
 }
 
@@ -102,7 +106,7 @@ func holdsLists(t reflect.Type) (holds bool) {
 				return true
 			}
 		}
-	case reflect.Slice:
+	case reflect.Slice, reflect.Pointer:
 		return holdsLists(t.Elem())
 	}
 	return false
