@@ -24,7 +24,14 @@ type DeliveryFilter struct {
 	Name          string
 	Status        Overall
 	ResourceGroup string
-	Tags          []Tag // all must match; an empty value matches any
+	Tags          []Tag  // all must match; an empty value matches any
+	Search        string // part of the name, the directory, the description or the ID, in any case of Latin letters
+}
+
+// DeliveryHead is a delivery without its targets, and with the beginning of its content at most.
+type DeliveryHead struct {
+	Delivery
+	Preview []byte // the first bytes of the decoded content; nil if they were not asked for, or are kept elsewhere
 }
 
 // DeliveryResult is a delivery with what was sent and what became of it.
@@ -38,7 +45,7 @@ type DeliveryResult struct {
 type InstanceFilter struct {
 	Region        string
 	IDs           []InstanceID
-	Name          string
+	Name          string // with * or ? in it: a pattern, in which case of Latin letters does not matter
 	IP            string // intranet or internet address
 	IntranetIPs   []string
 	InternetIPs   []string
@@ -58,4 +65,38 @@ type ActivationFilter struct {
 	InstanceName  string
 	ResourceGroup string
 	Tags          []Tag
+}
+
+// TargetFilter selects targets of one delivery; empty fields select all.
+type TargetFilter struct {
+	Statuses []Status
+	Causes   []Cause
+	Name     string // part of the instance's name, in any case of Latin letters, or its whole ID
+}
+
+// NamedTarget is a target with the name that its instance has now; empty if there is none.
+type NamedTarget struct {
+	Target
+	Name string
+}
+
+// TargetGroup counts targets that ended, or stand, alike.
+type TargetGroup struct {
+	Status Status
+	Cause  Cause
+	Count  int64
+}
+
+// MachineGroup counts machines that are alike.
+type MachineGroup struct {
+	Agent     AgentKind
+	Version   string
+	Connected bool
+	Count     int64
+}
+
+// DeliverySummary counts what was sent in some time.
+type DeliverySummary struct {
+	Deliveries map[Overall]int64
+	Failures   []TargetGroup // of their targets, the largest first
 }

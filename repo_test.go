@@ -59,6 +59,9 @@ var layerOf = map[string]layer{
 	"internal/store":     resources,
 	"internal/control":   useCases,
 	"internal/api":       frontEnds,
+	"internal/console":   frontEnds,
+	"internal/guide":     tools,
+	"internal/samples":   tools,
 	"internal/assist":    frontEnds,
 	"internal/gateway":   frontEnds,
 	"internal/agent":     remote,
@@ -85,7 +88,9 @@ var mayImport = map[layer][]layer{
 
 // alsoImports holds the exceptions.
 var alsoImports = map[string]string{
-	"internal/identity": "internal/wire", // a token names the subjects, a proof the headers
+	"internal/identity": "internal/wire",   // a token names the subjects, a proof the headers
+	"internal/console":  "internal/client", // it is a client of the API, inside the process
+	"internal/samples":  "internal/acs",    // it shows how requests are signed
 }
 
 // cmdAgent must stay small: whatever it reaches ends up on every machine.

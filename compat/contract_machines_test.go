@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/openwaybill/waybill/internal/agent"
+	"github.com/openwaybill/waybill/internal/api"
 	"github.com/openwaybill/waybill/internal/server"
 	"github.com/openwaybill/waybill/internal/testenv"
 )
@@ -31,7 +32,10 @@ type fleet struct {
 }
 
 func (c *contract) fleet() *fleet {
-	s := testenv.Start(c.t, func(cfg *server.Config) { cfg.Control.UserGroups = 60 })
+	s := testenv.Start(c.t, func(cfg *server.Config) {
+		cfg.Control.UserGroups = 60
+		cfg.Settings = []api.Setting{{Name: "retain-for", Value: "336h0m0s"}}
+	})
 	f := &fleet{server: s, root: c.root(s)}
 	f.agent = s.Agent()
 	f.till, f.silent = string(f.agent.ID), string(s.Enrol().ID)
@@ -314,6 +318,58 @@ func (c *contract) deliveries(f *fleet) {
 	if n := k.must("DescribeSendFileResults", nil).text("TotalCount"); n != "3" {
 		c.t.Errorf("%s deliveries are stored; want 3, none of those refused", n)
 	}
+}
+
+// summaries are what the console begins with, of what deliveries has sent.
+func (c *contract) summaries(f *fleet) {
+	k := f.root
+	k.ok("DescribeSendFileInvocations", "all parameters", params{
+		"InvokeId": f.delivery, "InstanceId": f.till, "Name": "app.conf", "InvocationStatus": "Success", "ResourceGroupId": f.group,
+		"Tag": oneTag("env", "prod"), "Search": "APP.c", "PageNumber": 1, "PageSize": 50,
+	}, want{
+		"TotalCount": 1, "Invocations.Invocation.0.InvokeId": f.delivery, "Invocations.Invocation.0.ContentSize": 10,
+		"Invocations.Invocation.0.ContentPreview": "cG9ydCA9IDgwCg==", "Invocations.Invocation.0.SuccessCount": 1,
+		"Invocations.Invocation.0.FailedCount": 0, "Invocations.Invocation.0.Timeout": 60, "Invocations.Invocation.0.Tags.Tag.0.TagKey": "env",
+	})
+	page := k.ok("DescribeSendFileInvocations", "first page by token", params{"MaxResults": 1}, want{
+		"Invocations.Invocation.#": 1, "Invocations.Invocation.0.FailedCount": 1, "Invocations.Invocation.0.ContentPreview": "",
+	})
+	k.ok("DescribeSendFileInvocations", "next page by token", params{"MaxResults": 2, "NextToken": page.text("NextToken")}, want{
+		"Invocations.Invocation.#": 2,
+	})
+	k.refuse("DescribeSendFileInvocations", "InvalidParameter", "", params{"InvocationStatus": "Lost"}, "InvocationStatus")
+
+	refused := page.text("Invocations.Invocation.0.InvokeId")
+	k.ok("DescribeSendFileTargets", "all parameters", params{
+		"InvokeId": refused, "InvocationStatus": "Failed", "ErrorCode": "FileAlreadyExists", "Cause": "exists", "InstanceName": f.till,
+		"MaxResults": 50, "PageNumber": 1,
+	}, want{
+		"TotalCount": 1, "InvokeInstances.InvokeInstance.0.InstanceId": f.till, "InvokeInstances.InvokeInstance.0.Cause": "exists",
+		"InvocationGroups.InvocationGroup.#": 1, "InvocationGroups.InvocationGroup.0.ErrorCode": "FileAlreadyExists",
+		"InvocationGroups.InvocationGroup.0.Count": 1,
+	})
+	k.ok("DescribeSendFileTargets", "of another cause", params{"InvokeId": refused, "Cause": "deadline"}, want{"TotalCount": 0})
+	two := k.ok("SendFile", "to a machine that is not there, too", params{
+		"InstanceId": list(f.till, "mi-none"), "Name": "app.conf", "TargetDir": "/srv/app", "Content": "port = 82",
+	}, nil).text("InvokeId")
+	first := k.ok("DescribeSendFileTargets", "first page by token", params{"InvokeId": two, "MaxResults": 1}, want{
+		"TotalCount": 2, "InvokeInstances.InvokeInstance.0.InstanceId": f.till,
+	})
+	k.ok("DescribeSendFileTargets", "next page by token", params{"NextToken": first.text("NextToken")}, want{
+		"InvokeInstances.InvokeInstance.#": 1, "InvokeInstances.InvokeInstance.0.ErrorCode": "InstanceNotExists",
+	})
+	k.refuse("DescribeSendFileTargets", "InvalidParameter", "", params{"InvokeId": two, "InvocationStatus": "Lost"}, "InvocationStatus")
+	k.refuse("DescribeSendFileTargets", "InvalidParameter", "ErrorCode", params{"InvokeId": two, "ErrorCode": "Nonsense"}, "ErrorCode")
+	k.refuse("DescribeSendFileTargets", "MissingParameter", "InvokeId", nil, "InvokeId")
+
+	k.ok("DescribeSendFileSummary", "all parameters", params{"StartTime": "2020-01-01T00:00:00Z"}, want{
+		"Invocations.InvocationCount.#": 5,
+	})
+	k.refuse("DescribeSendFileSummary", "InvalidParameter", "", params{"StartTime": "yesterday"}, "StartTime")
+	k.ok("DescribeManagedInstanceSummary", "all parameters", nil, want{
+		"InstanceGroups.InstanceGroup.0.AgentKind": "native",
+	})
+	k.ok("DescribeServer", "without parameters", nil, want{"Checks.Check.0.Name": "database", "Checks.Check.0.Passed": true})
 }
 
 // instanceTokens are for machines with the official agent.

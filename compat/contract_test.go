@@ -34,6 +34,7 @@ func TestContract(t *testing.T) {
 	c.activations(f)
 	c.machines(f)
 	c.deliveries(f)
+	c.summaries(f)
 	c.tags(f)
 	c.users(f)
 	c.keys(f)

@@ -10,11 +10,14 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -23,6 +26,7 @@ import (
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/openwaybill/waybill/internal/api"
 	"github.com/openwaybill/waybill/internal/server"
 	"github.com/openwaybill/waybill/internal/telemetry"
 )
@@ -57,9 +61,46 @@ func newServerCmd(e env) *cobra.Command {
 		if err := flagsFromFile(cmd.Flags(), o.configFile); err != nil {
 			return err
 		}
+		o.Settings = settingsOf(cmd.Flags())
 		return o.run(ctx, e)
 	})
 	return usageFlags(cmd)
+}
+
+// settingsOf returns the settings in force, for whoever may ask the server. Files with secrets are named; what could itself hold
+// a secret, because it is an address, is shown without one.
+func settingsOf(flags *pflag.FlagSet) []api.Setting {
+	var list []api.Setting
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Name == "help" {
+			return
+		}
+		list = append(list, api.Setting{Name: f.Name, Value: withoutSecret(f.Value.String())})
+	})
+	return list
+}
+
+var passwordWord = regexp.MustCompile(`(?i)(password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)`)
+
+// withoutSecret hides the password of a URL, or of several with commas between them, and of the keyword form of PostgreSQL.
+func withoutSecret(value string) string {
+	parts := strings.Split(value, ",")
+	for i, part := range parts {
+		if !strings.Contains(part, "://") {
+			continue
+		}
+		u, err := url.Parse(part)
+		if err != nil { // then it cannot be told what in it is secret
+			parts[i] = "…"
+			continue
+		}
+		if q := u.Query(); q.Has("password") {
+			q.Set("password", "xxxxx")
+			u.RawQuery = q.Encode()
+		}
+		parts[i] = u.Redacted()
+	}
+	return passwordWord.ReplaceAllString(strings.Join(parts, ","), "${1}xxxxx")
 }
 
 // addFlags adds every setting of a server. Their names are those of the settings file and, with WAYBILL_, of the
@@ -101,7 +142,8 @@ func (o *serverOptions) addFlags(f *pflag.FlagSet) {
 		"how long a peer may take over the TLS handshake and the header of a request")
 	f.DurationVar(&o.Assist.Window, "official-agent-clock-window", o.Assist.Window,
 		"how far the clock of a machine with the official agent may be off")
-	f.StringVar(&o.HelpURL, "help-url", "", "`URL` that, followed by an error code, is recommended in error answers")
+	f.StringVar(&o.HelpURL, "help-url", "", "`URL` that, followed by an error code, is recommended in error answers; "+
+		"by default that of the console's page about it")
 	f.StringVar(&o.BootstrapID, "bootstrap-access-key-id", "", "`ID` of the first access key; made up by default")
 	f.StringVar(&o.BootstrapKey, "bootstrap-access-key-secret-file", "",
 		"`FILE` with the secret of the first access key (or WAYBILL_BOOTSTRAP_ACCESS_KEY_SECRET)")

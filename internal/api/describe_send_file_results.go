@@ -26,6 +26,18 @@ type deliveryQuery struct {
 	tagged
 }
 
+func (q *deliveryQuery) filter(region string) control.DeliveryFilter {
+	return control.DeliveryFilter{
+		Region:        region,
+		ID:            q.InvokeId,
+		Instance:      q.InstanceId,
+		Name:          q.Name,
+		Status:        q.InvocationStatus,
+		ResourceGroup: q.ResourceGroupId,
+		Tags:          q.Tag,
+	}
+}
+
 type describeSendFileResultsOutput struct {
 	envelope
 	paged
@@ -85,15 +97,7 @@ func (c *call) describeSendFileResults(
 	if err := waybill.CheckTags(in.Tag); err != nil {
 		return nil, err
 	}
-	found, err := c.Deliveries(ctx, c.who, control.DeliveryFilter{
-		Region:        in.RegionId,
-		ID:            in.InvokeId,
-		Instance:      in.InstanceId,
-		Name:          in.Name,
-		Status:        in.InvocationStatus,
-		ResourceGroup: in.ResourceGroupId,
-		Tags:          in.Tag,
-	}, page.Page)
+	found, err := c.Deliveries(ctx, c.who, in.filter(in.RegionId), page.Page)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/openwaybill/waybill"
@@ -479,6 +481,9 @@ var forbiddenBecause = map[string]wording{"Operation.Forbidden": {403, "The oper
 var longDisplayName = map[string]wording{
 	"InvalidParameter.DisplayName.Length": {400, "The maximum length of DisplayName is exceeded."},
 }
+
+// Codes returns every error code that this API knows, sorted.
+func Codes() []string { return slices.Sorted(maps.Keys(common)) }
 
 // exceptions holds what single operations publish otherwise.
 var exceptions = map[string]map[string]wording{

@@ -39,7 +39,7 @@ type describeManagedInstancesInput struct {
 
 type managedInstanceQuery struct {
 	InstanceId   []waybill.InstanceID `json:",omitempty" limits:"at most 50" fault:"InstanceIds.ExceedLimit"`
-	InstanceName string               `json:",omitempty" doc:"exact name"`
+	InstanceName string               `json:",omitempty" doc:"exact name or, with * or ? in it, a pattern"`
 	InstanceIp   string               `json:",omitempty" doc:"intranet or internet address"`
 	ActivationId waybill.ActivationID `json:",omitempty" doc:"the activation they enrolled with"`
 	MachineId    string               `json:",omitempty" doc:"as given at enrolment"`

@@ -46,7 +46,7 @@ type describeInstancesInput struct {
 
 type ecsInstanceQuery struct {
 	InstanceIds        string `json:",omitempty" limits:"a JSON array of at most 100" doc:"instance IDs"`
-	InstanceName       string `json:",omitempty" doc:"exact name"`
+	InstanceName       string `json:",omitempty" doc:"exact name or, with * or ? in it, a pattern"`
 	Status             string `json:",omitempty" enum:"Pending|Running|Starting|Stopping|Stopped" fault:"InvalidStatus.NotFound" doc:"status of the machine"`
 	PrivateIpAddresses string `json:",omitempty" limits:"a JSON array of at most 100" doc:"intranet addresses"`
 	PublicIpAddresses  string `json:",omitempty" limits:"a JSON array of at most 100" doc:"addresses that the machines enrolled from"`

@@ -54,6 +54,9 @@ type Difference struct {
 	Topic, Here, Elsewhere string
 }
 
+// Service returns the name of the service that o belongs to, such as ecs.
+func (o *Operation) Service() string { return services[o.Version] }
+
 // acts returns how audit records name o.
 func (o *Operation) acts() string {
 	if o.Action != "" {

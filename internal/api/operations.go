@@ -36,6 +36,7 @@ const (
 	arnPolicies   = "acs:ram:*:{AccountId}:policy/*"
 	arnGroup      = "acs:ram:*:{AccountId}:resourcegroup/{ResourceGroupId}"
 	arnGroups     = "acs:ram:*:{AccountId}:resourcegroup/*"
+	arnServer     = "acs:waybill:*:{AccountId}:server/*"
 	arnAudit      = "acs:waybill:*:{AccountId}:audit/*"
 )
 
@@ -101,7 +102,7 @@ func neverNames(codes ...[]string) map[string]string {
 // Operations returns the operation table. The caller may keep and change it.
 func Operations() []Operation {
 	return slices.Concat(
-		deliveryOperations(), activationOperations(), instanceOperations(), tagOperations(), groupOperations(),
+		deliveryOperations(), summaryOperations(), activationOperations(), instanceOperations(), tagOperations(), groupOperations(),
 		keyOperations(), userOperations(), policyOperations(), auditOperations(),
 	)
 }
@@ -161,6 +162,40 @@ func deliveryOperations() []Operation {
 				{"a NextToken with other filters, in another region, of another account or operation", "400 InvalidParameter.NextToken; filters may be left out", "not stated"},
 			},
 		}, slices.Concat(regionalErrors, tagErrors, pagingErrors), (*call).describeSendFileResults),
+	}
+}
+
+func summaryOperations() []Operation {
+	const many = "to look at deliveries to thousands of machines"
+	return []Operation{
+		row(Operation{
+			Name: "DescribeSendFileInvocations", Version: versionECS, Kind: Read,
+			Action: "ecs:DescribeSendFileResults", Resources: []string{arnInstance},
+			Summary: "Lists deliveries without their instances, newest first.", Extension: many, Never: neverRegional,
+		}, slices.Concat(regionalErrors, tagErrors, pagingErrors), (*call).describeSendFileInvocations),
+		row(Operation{
+			Name: "DescribeSendFileTargets", Version: versionECS, Kind: Read,
+			Action: "ecs:DescribeSendFileResults", Resources: []string{arnInstances},
+			Summary: "Lists what became of one delivery on its instances, and counts them by cause.", Extension: many, Never: neverRegional,
+		}, slices.Concat(regionalErrors, []string{
+			"InvalidParameter.NextToken", "InvalidParameter.MaxResults", "InvalidParam.PageNumber",
+		}), (*call).describeSendFileTargets),
+		row(Operation{
+			Name: "DescribeSendFileSummary", Version: versionECS, Kind: Read,
+			Action: "ecs:DescribeSendFileResults", Resources: []string{arnInstances},
+			Summary: "Counts recent deliveries by status, and failures by cause.", Extension: many, Never: neverRegional,
+		}, regionalErrors, (*call).describeSendFileSummary),
+		row(Operation{
+			Name: "DescribeManagedInstanceSummary", Version: versionECS, Kind: Read,
+			Action: "ecs:DescribeManagedInstances", Resources: []string{arnInstances},
+			Summary: "Counts instances by agent, version and connection.", Extension: "to see a fleet at a glance",
+			Never: also(neverRegional, "there are no parameters that can be malformed", "InvalidParameter"),
+		}, regionalErrors, (*call).describeManagedInstanceSummary),
+		row(Operation{
+			Name: "DescribeServer", Version: versionECS, Kind: Read,
+			Action: "waybill:DescribeServer", Resources: []string{arnServer},
+			Summary: "Tells the settings in force and how the server fares.", Extension: "to operate a server",
+		}, []string{"InternalError"}, (*call).describeServer),
 	}
 }
 

@@ -43,13 +43,16 @@ const DefaultMaxPageSize = 50
 
 // Config is how a Server behaves. The zero value is ready to use.
 type Config struct {
-	// HelpURL, followed by the error code, is the Recommend of an error. Empty: no recommendation.
+	// HelpURL, followed by the error code, is the Recommend of an error. If it begins with a slash, it is a path of this
+	// server, at the address that the client called. Empty: no recommendation.
 	HelpURL string
 	// MaxPageSize bounds PageSize and MaxResults. Zero: DefaultMaxPageSize.
 	MaxPageSize int
 	// AccountRate bounds the requests of one account, OperationRate those of one account to one operation, each on this
 	// server. Zero: not at all.
 	AccountRate, OperationRate Rate
+	// State tells of the server; nil: it does not tell.
+	State func(ctx context.Context) State
 	// Tracer traces requests; nil: nobody does.
 	Tracer *telemetry.Tracer
 }
@@ -66,6 +69,7 @@ type service interface {
 	Record(ctx context.Context, act *waybill.Act, result string) error
 
 	deliveryService
+	summaryService
 	activationService
 	instanceService
 	tagService
@@ -86,6 +90,7 @@ type call struct {
 	act     *waybill.Act // the same, with what it does
 	host    string       // the endpoint as the client sees it
 	maxPage int
+	state   func(context.Context) State
 }
 
 // Server answers signed requests. It may be used by any number of goroutines at once.
@@ -146,6 +151,7 @@ func newServer(cfg Config, svc service, reg prometheus.Registerer, log *slog.Log
 type exchange struct {
 	id     string
 	host   string
+	scheme string // how it came
 	format string
 	action string // as the client wrote it
 	keyID  string // likewise
@@ -160,7 +166,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	s.underWay.Inc()
 	defer s.underWay.Dec()
-	x := &exchange{id: strings.ToUpper(uuid.NewString()), host: r.Host, format: acs.JSON}
+	x := &exchange{id: strings.ToUpper(uuid.NewString()), host: r.Host, scheme: "https", format: acs.JSON}
+	if r.TLS == nil {
+		x.scheme = "http"
+	}
 	ctx, span := s.cfg.Tracer.Request(r, "request")
 	if x.span = span; span.On() {
 		r = r.WithContext(ctx)
@@ -272,6 +281,9 @@ func (s *Server) encode(x *exchange, out reply, err error) (status int, code str
 	if s.cfg.HelpURL != "" {
 		e.Recommend = s.cfg.HelpURL + url.QueryEscape(f.Code)
 	}
+	if strings.HasPrefix(e.Recommend, "/") {
+		e.Recommend = x.scheme + "://" + x.host + e.Recommend
+	}
 	body, encodeErr := encode("Error", e)
 	if encodeErr != nil {
 		panic(encodeErr) // strings
@@ -333,7 +345,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, x *exchange) (out
 			return nil, err
 		}
 	}
-	c := &call{service: s.service, op: op, who: who, host: x.host, maxPage: s.cfg.MaxPageSize}
+	c := &call{service: s.service, op: op, who: who, host: x.host, maxPage: s.cfg.MaxPageSize, state: s.cfg.State}
 	c.act = &waybill.Act{Principal: who, Action: op.acts(), Region: q.Params["RegionId"]}
 	out, err = guard(func() (reply, error) {
 		if op.requires("RegionId") {

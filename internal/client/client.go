@@ -115,27 +115,9 @@ func (c *Client) Call(ctx context.Context, action string, params url.Values, out
 }
 
 func (c *Client) call(ctx context.Context, version, action string, params url.Values, out any) error {
-	body := []byte(params.Encode())
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint+"/", bytes.NewReader(body))
+	answer, content, err := c.exchange(ctx, version, action, params)
 	if err != nil {
-		return fmt.Errorf("call %s: %w", action, err)
-	}
-	r.Header.Set("Accept", "application/json")
-	if len(body) > 0 {
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}
-	r.Header.Set("x-acs-action", action)
-	r.Header.Set("x-acs-version", version)
-	acs.SignACS3(r, body, c.keyID, c.secret, c.token, rand.Text(), time.Now())
-
-	answer, err := c.http.Do(r)
-	if err != nil {
-		return fmt.Errorf("call %s: %w", action, c.explain(err))
-	}
-	defer answer.Body.Close()
-	content, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
-	if err != nil {
-		return fmt.Errorf("call %s: read the answer: %w", action, &cutOff{err})
+		return err
 	}
 	if answer.StatusCode/100 != 2 {
 		return c.refusal(action, answer, content)
@@ -147,6 +129,33 @@ func (c *Client) call(ctx context.Context, version, action string, params url.Va
 		return fmt.Errorf("call %s: %s did not answer as a Waybill API: %w", action, c.endpoint, err)
 	}
 	return nil
+}
+
+// exchange sends one signed request and reads its answer whole. The answer's body is closed.
+func (c *Client) exchange(
+	ctx context.Context, version, action string, params url.Values,
+) (answer *http.Response, content []byte, err error) {
+	body := []byte(params.Encode())
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint+"/", bytes.NewReader(body))
+	if err != nil {
+		return nil, nil, fmt.Errorf("call %s: %w", action, err)
+	}
+	r.Header.Set("Accept", "application/json")
+	if len(body) > 0 {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	r.Header.Set("x-acs-action", action)
+	r.Header.Set("x-acs-version", version)
+	acs.SignACS3(r, body, c.keyID, c.secret, c.token, rand.Text(), time.Now())
+
+	if answer, err = c.http.Do(r); err != nil {
+		return nil, nil, fmt.Errorf("call %s: %w", action, c.explain(err))
+	}
+	defer answer.Body.Close()
+	if content, err = io.ReadAll(io.LimitReader(answer.Body, maxAnswer)); err != nil {
+		return nil, nil, fmt.Errorf("call %s: read the answer: %w", action, &cutOff{err})
+	}
+	return answer, content, nil
 }
 
 // explain adds to a failure to communicate what to do about it.

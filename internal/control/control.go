@@ -146,6 +146,7 @@ type Service struct {
 	deadline  alarm // the next deadline of an open target
 	repeats   repeats
 	probes    probes
+	watchers  watchers
 	trails    *semaphore.Weighted // who may read audit trails now
 	used      sync.Map            // access key ID -> time of the last note of its use
 	metrics   metrics

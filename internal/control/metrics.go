@@ -25,6 +25,7 @@ const (
 	removedAudit      = "audit-records"
 	removedNonces     = "nonces"
 	removedTokens     = "tokens"
+	removedSessions   = "sessions"
 )
 
 // metrics is what is counted of the use cases. docs/metrics.md lists all of it.
@@ -57,7 +58,7 @@ func newMetrics() metrics {
 	for _, kind := range []string{publishedFirst, publishedRepeat} {
 		m.published.WithLabelValues(kind)
 	}
-	for _, kind := range []string{removedDeliveries, removedAudit, removedNonces, removedTokens} {
+	for _, kind := range []string{removedDeliveries, removedAudit, removedNonces, removedTokens, removedSessions} {
 		m.removed.WithLabelValues(kind)
 	}
 	return m

@@ -57,6 +57,7 @@ func (s *Service) applyChanges(batch []*change) {
 			s.metrics.ended.WithLabelValues(string(c.To), string(c.Cause)).Inc()
 		}
 	}
+	s.tellApplied(list, applied)
 }
 
 func (s *Service) apply(ctx context.Context, c store.Change) (applied bool, err error) {
@@ -104,7 +105,10 @@ func (s *Service) Started(ctx context.Context, id waybill.InstanceID, deliveries
 	for i, d := range deliveries {
 		list[i] = store.Change{Delivery: d, Instance: id, Event: waybill.Event{To: waybill.Running, Started: s.now(), Reported: true}}
 	}
-	return s.store.Apply(ctx, list)
+	if first, err = s.store.Apply(ctx, list); err == nil {
+		s.tellApplied(list, first)
+	}
+	return first, err
 }
 
 // Report records the outcome of a delivery on an instance, and returns once it is durable. A report that comes again,

@@ -106,6 +106,7 @@ func (s *Service) accept(ctx context.Context, act *waybill.Act, req *SendRequest
 		return "", fmt.Errorf("send: %w", err)
 	}
 	s.metrics.accepted.Inc()
+	s.changed(map[waybill.DeliveryID]struct{}{d.ID: {}})
 	for _, t := range d.Targets {
 		if t.Status.Final() {
 			s.metrics.ended.WithLabelValues(string(t.Status), string(t.Cause)).Inc()

@@ -180,6 +180,7 @@ func (s *Service) applyAll(ctx context.Context, list []store.Change) error {
 			s.metrics.ended.WithLabelValues(string(list[i].To), string(list[i].Cause)).Inc()
 		}
 	}
+	s.tellApplied(list, applied)
 	return nil
 }
 
@@ -247,7 +248,7 @@ func (s *Service) retain(ctx context.Context) error {
 		}
 	}
 	for kind, forget := range map[string]func(context.Context, int) (int64, error){
-		removedNonces: s.store.ForgetNonces, removedTokens: s.store.ForgetTokens,
+		removedNonces: s.store.ForgetNonces, removedTokens: s.store.ForgetTokens, removedSessions: s.forgetSessions,
 	} {
 		for n := int64(sweepBatch); n == sweepBatch && ctx.Err() == nil; {
 			if n, err = forget(ctx, sweepBatch); err != nil {

@@ -30,6 +30,7 @@ import (
 	"github.com/openwaybill/waybill/internal/assist"
 	"github.com/openwaybill/waybill/internal/attempts"
 	"github.com/openwaybill/waybill/internal/bus"
+	"github.com/openwaybill/waybill/internal/console"
 	"github.com/openwaybill/waybill/internal/control"
 	"github.com/openwaybill/waybill/internal/gateway"
 	"github.com/openwaybill/waybill/internal/identity"
@@ -60,7 +61,8 @@ type Config struct {
 	TokenLife    time.Duration // how long an agent's token is good
 	DrainDelay   time.Duration // how long it goes on as before when it is told to stop, while it says that it is not ready
 	DrainFor     time.Duration // how long requests under way may take when the server stops
-	HelpURL      string        // see api.Config
+	HelpURL      string        // see api.Config; empty: the console's pages about errors, at the address that was called
+	Settings     []api.Setting // that are in force, for whoever may ask; none of them secret
 	AccountRate  float64       // requests of an account in a second; 0: no limit
 	ActionRate   float64       // requests of an account to one operation in a second; 0: no limit
 	// HeaderTimeout is how long a peer may take over the TLS handshake and the header of a request.
@@ -513,8 +515,8 @@ const maxTokenLife = 7 * 24 * time.Hour
 
 func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Operator) error {
 	rpc := api.New(api.Config{
-		HelpURL: s.cfg.HelpURL, AccountRate: api.Rate{PerSecond: s.cfg.AccountRate}, OperationRate: api.Rate{PerSecond: s.cfg.ActionRate},
-		Tracer: s.cfg.Tracer,
+		HelpURL: cmp.Or(s.cfg.HelpURL, console.ErrorPath), AccountRate: api.Rate{PerSecond: s.cfg.AccountRate}, OperationRate: api.Rate{PerSecond: s.cfg.ActionRate},
+		State: s.state, Tracer: s.cfg.Tracer,
 	}, s.control, s.registry, s.log)
 	s.registry.MustRegister(telemetry.BuildInfo(s.cfg.Version), newExpiry(tlsConfig, ca), s.store, s.bus)
 	if s.cfg.Tracer != nil {
@@ -535,8 +537,16 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 	official.Shared = s.cfg.Control.Node != "" && s.cfg.NATSURL != ""
 	s.assist = assist.New(official, s.control, s.bus, s.registry, s.log)
 
+	pages, err := console.New(console.Config{
+		Version: s.cfg.Version, Operations: explored(), Attempts: guesses, CA: string(ca),
+	}, s.control, rpc, s.log)
+	if err != nil {
+		return err
+	}
 	plain := http.NewServeMux()
 	plain.Handle("/", rpc)
+	plain.Handle(console.Path, pages)
+	plain.Handle(strings.TrimSuffix(console.Path, "/"), http.RedirectHandler(console.Path, http.StatusMovedPermanently))
 	plain.Handle(api.DescriptionPath, api.Description(s.cfg.Version))
 	public := http.NewServeMux()
 	public.Handle("/", plain)
@@ -581,6 +591,7 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 			// Of HTTP/2, WriteTimeout ends requests; a connection that takes nothing would stay, and its requests with it.
 			HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: s.cfg.WriteTimeout},
 		}
+		srv.RegisterOnShutdown(pages.Close)
 		front := &front{name: f.name, socket: socket, listener: l, server: srv}
 		front.noteUnasked()
 		s.fronts = append(s.fronts, front)
@@ -615,6 +626,13 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	if s.busClaim != nil {
 		eg.Go(func() error { return s.busClaim.Run(ctx) })
+	}
+	if s.cfg.Control.Node != "" && s.cfg.NATSURL != "" {
+		stop, err := s.bus.Serve(wire.SubjectHint, "", func(_, _ string, data []byte) { s.control.Heed(data) })
+		if err != nil {
+			return fmt.Errorf("hear the other servers: %w", err)
+		}
+		defer stop()
 	}
 	eg.Go(func() error { return s.control.Run(ctx) })
 	eg.Go(func() error { return s.bus.Run(ctx) })

@@ -483,6 +483,9 @@ func (t *copyTable) decodeKey(text string) ([]any, error) {
 	if err := dec.Decode(&list); err != nil {
 		return nil, err
 	}
+	if len(list) == 0 { // the table was empty
+		return nil, nil
+	}
 	for i, name := range t.key {
 		var err error
 		switch v := list[i].(type) {

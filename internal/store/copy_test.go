@@ -56,6 +56,7 @@ func furnished(t *testing.T) *fixture {
 		must(err)
 		f.advance(7 * time.Hour)
 	}
+	must(f.AddSession(ctx, "token", Session{Account: "a", AccessKey: "key-1", Created: f.clock(), Used: f.clock(), Expires: f.clock().Add(time.Hour)}, 5))
 	f.writes.group.Flush()
 	return f
 }
@@ -75,6 +76,35 @@ func (f *fixture) openCopy(url string) *fixture {
 		}
 	})
 	return c
+}
+
+// TestCopyGoesOnAfterEmptyTables interrupts a copy that has passed tables without rows.
+func TestCopyGoesOnAfterEmptyTables(t *testing.T) {
+	t.Parallel()
+	if !pgtest.Available(t) {
+		return
+	}
+	f, url := openOnSQLite(t), pgtest.Database(t, "", nil)
+	if _, err := f.PutSecret(t.Context(), "bus-operator", []byte("sealed")); err != nil {
+		t.Fatal(err)
+	}
+	f.writes.group.Flush()
+	for n := 1; ; n++ {
+		ctx, interrupt := context.WithCancel(t.Context())
+		left := 2
+		_, err := f.copyTo(ctx, url, func(CopyProgress) {
+			if left--; left == 0 {
+				interrupt()
+			}
+		})
+		interrupt()
+		if err == nil {
+			break
+		}
+		if n > 100 || !errors.Is(err, context.Canceled) {
+			t.Fatalf("attempt %d: %v", n, err)
+		}
+	}
 }
 
 // TestCopy copies a database, in one go and with an interruption at every step: the copy is the same, and serves.

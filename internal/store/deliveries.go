@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/openwaybill/waybill"
@@ -120,10 +121,8 @@ func deliveryFields(d *waybill.Delivery) (dest []any, done func()) {
 	}
 }
 
-// Deliveries returns a page of an account's deliveries with content and targets, newest first. Its cursor is a delivery ID.
-func (s *Store) Deliveries(ctx context.Context, account waybill.AccountID, f waybill.DeliveryFilter, p waybill.Page) (waybill.Listing[waybill.DeliveryResult], error) {
-	var list waybill.Listing[waybill.DeliveryResult]
-	var w filter
+// selectDeliveries returns the conditions for what a filter selects.
+func (s *Store) selectDeliveries(account waybill.AccountID, f waybill.DeliveryFilter) (w filter) {
 	w.eq("d.id", string(f.ID))
 	w.add("d.account = ? AND d.region = ?", account, f.Region)
 	w.eq("d.name", f.Name)
@@ -132,7 +131,29 @@ func (s *Store) Deliveries(ctx context.Context, account waybill.AccountID, f way
 	if f.Instance != "" {
 		w.add("d.id IN (SELECT delivery FROM targets WHERE instance = ?)", f.Instance)
 	}
+	if f.Search != "" {
+		like := "%" + escapeLike(lowerASCII(f.Search)) + "%"
+		w.add(`(lower(d.name) LIKE ? ESCAPE '\' OR lower(d.target_dir) LIKE ? ESCAPE '\' OR lower(d.description) LIKE ? ESCAPE '\' OR d.id LIKE ? ESCAPE '\')`,
+			like, like, like, like)
+	}
 	w.tags(s.dialect, waybill.DeliveryResource, "d.id", account, f.Tags)
+	return w
+}
+
+// lowerASCII changes what both databases change with lower(): Latin letters without marks.
+func lowerASCII(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}, s)
+}
+
+// Deliveries returns a page of an account's deliveries with content and targets, newest first. Its cursor is a delivery ID.
+func (s *Store) Deliveries(ctx context.Context, account waybill.AccountID, f waybill.DeliveryFilter, p waybill.Page) (waybill.Listing[waybill.DeliveryResult], error) {
+	var list waybill.Listing[waybill.DeliveryResult]
+	w := s.selectDeliveries(account, f)
 	var err error
 	if f.ID == "" || p.Offset > 0 || p.Cursor != "" { // of one ID there is one or none, which the page itself tells
 		if list.Total, err = one(ctx, s.reads, scanOne[int64], "SELECT COUNT(*) FROM deliveries d"+w.where(), w.args...); err != nil {

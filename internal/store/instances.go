@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/openwaybill/waybill"
@@ -135,7 +136,12 @@ func (s *Store) Instances(ctx context.Context, account waybill.AccountID, f wayb
 	var w filter
 	w.add("i.account = ? AND i.region = ? AND i.state <> ?", account, f.Region, waybill.Deregistered)
 	w.in(s.dialect, "i.id", texts(f.IDs))
-	w.eq("i.name", f.Name)
+	if strings.ContainsAny(f.Name, "*?") { // no name holds these
+		like := strings.NewReplacer("*", "%", "?", "_").Replace(escapeLike(lowerASCII(f.Name)))
+		w.add(`lower(i.name) LIKE ? ESCAPE '\'`, like)
+	} else {
+		w.eq("i.name", f.Name)
+	}
 	w.eq("i.activation", string(f.Activation))
 	w.eq("i.machine_id", f.MachineID)
 	w.eq("i.resource_group", f.ResourceGroup)

@@ -118,6 +118,15 @@ type NoteFor struct {
 	Deadline int64  `cbor:"2,keyasint"` // Unix milliseconds
 }
 
+// SubjectHint is where a server tells the others that deliveries have changed. Servers may publish to and hear what agents are
+// told, so it is told to an agent that no instance can be.
+var SubjectHint = ToAgent("servers", "hint")
+
+// Hint names deliveries that have changed; none of them: any may have. Losing it costs time only.
+type Hint struct {
+	Deliveries []string `cbor:"1,keyasint,omitempty"`
+}
+
 // InstanceOf returns the instance that a subject to the server names. The subject, whose use the bus has authorised, is
 // the only word on who sent a message; payloads are never asked.
 func InstanceOf(subject string) (instance, op string, ok bool) {
