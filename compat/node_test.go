@@ -16,15 +16,21 @@ type nodeClient struct {
 	out *json.Decoder
 }
 
+// needNode skips a test where node or one of the packages is not there.
+func needNode(t *testing.T, name string) {
+	t.Helper()
+	if _, err := exec.LookPath("node"); err != nil {
+		t.Skip("no node here, so the official clients for Node.js are not tried")
+	}
+	if _, err := os.Stat("node_modules/@alicloud/" + name); err != nil {
+		t.Skip("the official clients for Node.js are not installed; run: npm ci")
+	}
+}
+
 // node returns one of the packages that node/client.js knows. The method is pop-core's alone.
 func node(name, method string) func(*testing.T, access) client {
 	return func(t *testing.T, a access) client {
-		if _, err := exec.LookPath("node"); err != nil {
-			t.Skip("no node here, so the official clients for Node.js are not tried")
-		}
-		if _, err := os.Stat("node_modules/@alicloud/" + name); err != nil {
-			t.Skip("the official clients for Node.js are not installed; run: npm ci")
-		}
+		needNode(t, name)
 		cmd := exec.Command("node", "node/client.js")
 		cmd.Env = append(os.Environ(), "NODE_EXTRA_CA_CERTS="+a.CA)
 		cmd.Stderr = os.Stderr
