@@ -74,6 +74,9 @@ type Target struct {
 	Updated  time.Time // last change of status
 }
 
+// MaxContent is the most that Limits.ContentBytes may be: 64 MiB, written as Base64.
+const MaxContent = (64<<20 + 2) / 3 * 4
+
 // Limits bounds what one request may ask. DefaultLimits gives the published values.
 type Limits struct {
 	Instances    int           // instances of one SendFile

@@ -112,6 +112,9 @@ const (
 	ProofInvalid  Code = "proof-invalid"  // the request was not signed by the key it names
 	NotRegistered Code = "not-registered" // the instance was deregistered or never existed
 	Quarantined   Code = "quarantined"    // two live machines use the same identity
+
+	DeliveryNotOpen Code = "delivery-not-open" // to a machine that asks for its content
+	ContentLost     Code = "content-lost"      // it is not where it is kept, or not what was kept there
 )
 
 // Error is an error that a caller may see. Message is a sentence safe to show; Err is the cause, for the log.

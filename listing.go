@@ -37,8 +37,24 @@ type DeliveryHead struct {
 // DeliveryResult is a delivery with what was sent and what became of it.
 type DeliveryResult struct {
 	Delivery
-	Content string // exactly as it was sent
+	Content string      // exactly as it was sent, unless Left
+	Left    *ContentRef // where the content is, if it is too long for a listing
 	Targets []Target
+}
+
+// ContentRef names a content that is kept under its digest.
+type ContentRef struct {
+	SHA256 [32]byte
+	Size   int64 // bytes
+	Base64 bool  // it was sent as the Base64 of these bytes
+}
+
+// TextSize returns how long the content is as it was sent, in bytes.
+func (r *ContentRef) TextSize() int64 {
+	if r.Base64 {
+		return (r.Size + 2) / 3 * 4
+	}
+	return r.Size
 }
 
 // InstanceFilter selects instances; empty fields select all. Region is required.

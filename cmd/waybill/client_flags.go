@@ -226,6 +226,9 @@ func (f *clientFlags) write(e env, v any, table func() io.WriterTo) error {
 	return err
 }
 
+// json reports whether results are for programs.
+func (f *clientFlags) json() bool { return f.output == term.FormatJSON }
+
 // progress returns what shows progress, which is nothing for programs.
 func (f *clientFlags) progress(e env) *term.Progress {
 	if f.output == term.FormatJSON {

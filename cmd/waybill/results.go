@@ -74,6 +74,7 @@ func (o *resultsOptions) run(ctx context.Context, e env, args []string) error {
 	if o.filter.Tags, err = parseTags(o.tags); err != nil {
 		return err
 	}
+	o.filter.OmitContent = !o.json()
 	c, err := o.connect(ctx, e)
 	if err != nil {
 		return err
@@ -87,7 +88,7 @@ func (o *resultsOptions) run(ctx context.Context, e env, args []string) error {
 		return fmt.Errorf("there is no delivery %s; list them with: waybill results", o.filter.ID)
 	}
 	if o.follow {
-		w := watcher{client: c, instance: o.filter.Instance, progress: o.progress(e)}
+		w := watcher{client: c, instance: o.filter.Instance, omit: o.filter.OmitContent, progress: o.progress(e)}
 		if err := w.update(ctx, found); err != nil {
 			return err
 		}
@@ -124,6 +125,7 @@ func (o *resultsOptions) fetch(ctx context.Context, e env, c *client.Client) ([]
 type watcher struct {
 	client   *client.Client
 	instance waybill.InstanceID // if set, no other target counts
+	omit     bool               // the contents are not wanted
 	limit    time.Duration      // how long to wait; zero: as long as it takes
 	progress *term.Progress
 }
@@ -170,7 +172,7 @@ func (w watcher) poll(ctx context.Context, ids []waybill.DeliveryID) ([]client.D
 			if found[i].ID != "" && tally(found[i]).open() == 0 {
 				continue
 			}
-			filter := client.DeliveryFilter{ID: id, Instance: w.instance}
+			filter := client.DeliveryFilter{ID: id, Instance: w.instance, OmitContent: w.omit}
 			page, err := w.client.DescribeSendFileResults(ctx, filter, client.Paging{})
 			if err != nil {
 				return nil, err

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -45,7 +44,9 @@ func newSendCmd(e env) *cobra.Command {
 		Use:   "send FILE --to DIR (--instance ID... | --tag k=v... | --all)",
 		Short: "place a file on machines",
 		Long: `Send places one file on machines: whole or not at all, with the owner, group and mode asked for. FILE "-" is
-standard input. Without --wait it prints the ID of each delivery. A delivery goes to at most 50 machines; for
+standard input. How large a file may be is the server's to say (--max-content).
+
+Without --wait it prints the ID of each delivery. A delivery goes to at most 50 machines; for
 more, several are made. What the server has no time for, or what it may have answered when nobody heard it, is sent
 again up to three times, and still delivered once.
 
@@ -180,6 +181,9 @@ func (o *sendOptions) send(
 			ClientToken:   rand.Text(),
 		}
 		id, err := persist(ctx, e.err, func() (waybill.DeliveryID, error) { return c.SendFile(ctx, r) })
+		if refused, ok := errors.AsType[*client.Error](err); ok && refused.MaxContent > 0 {
+			err = tooLarge(fmt.Sprintf("the file has %d bytes", len(content)), "this server's deliveries carry", refused.MaxContent)
+		}
 		if err != nil {
 			if len(accepted) > 0 {
 				err = fmt.Errorf("only %d of %d machines were reached: %w", sent, len(targets), err)
@@ -225,6 +229,7 @@ func (o *sendOptions) follow(ctx context.Context, e env, c *client.Client, accep
 	w := watcher{
 		client:   c,
 		limit:    max(o.timeout, waybill.DefaultLimits().MinTimeout) + waitGrace,
+		omit:     !o.json(),
 		progress: o.progress(e),
 	}
 	found, err := w.watch(ctx, accepted)
@@ -257,9 +262,9 @@ func acceptedText(accepted []waybill.DeliveryID) func() io.WriterTo {
 	return textf("%s", strings.Join(lines, "\n"))
 }
 
-// readContent reads what is to be sent, and refuses what no delivery can carry.
+// readContent reads what is to be sent, and refuses what no server takes. What one server takes, that says.
 func readContent(e env, file string) ([]byte, error) {
-	limit := base64.StdEncoding.DecodedLen(waybill.DefaultLimits().ContentBytes)
+	const limit = largestFile
 	if file == "-" {
 		return readAtMost(e.in, limit, "standard input")
 	}
@@ -275,7 +280,7 @@ func readContent(e env, file string) ([]byte, error) {
 	case info.IsDir():
 		return nil, usagef("%s is a directory; send one file, an archive for instance", file)
 	case info.Size() > int64(limit):
-		return nil, tooLarge(fmt.Sprintf("%s has %d bytes", file, info.Size()), limit)
+		return nil, tooLarge(fmt.Sprintf("%s has %d bytes", file, info.Size()), anyCarries, waybill.MaxContent)
 	}
 	return readAtMost(f, limit, file)
 }
@@ -286,14 +291,24 @@ func readAtMost(r io.Reader, limit int, name string) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	if len(content) > limit {
-		return nil, tooLarge(fmt.Sprintf("%s has more than %d bytes", name, limit), limit)
+		return nil, tooLarge(fmt.Sprintf("%s has more than %d bytes", name, limit), anyCarries, waybill.MaxContent)
 	}
 	return content, nil
 }
 
-func tooLarge(what string, limit int) error {
-	return fmt.Errorf("%s; a delivery carries at most %d bytes, which are %d as Base64",
-		what, limit, base64.StdEncoding.EncodedLen(limit))
+// largestFile is the most bytes that a server can be told to take.
+const largestFile = 64 << 20
+
+// anyCarries is who says the limit that no server goes beyond.
+const anyCarries = "a delivery carries"
+
+// tooLarge says what to do about a content that is longer than limit bytes as Base64.
+func tooLarge(what, who string, limit int) error {
+	hint := "raise the server's --max-content"
+	if limit >= waybill.MaxContent {
+		hint = "send it in parts"
+	}
+	return fmt.Errorf("%s; %s at most %d bytes, which are %d as Base64; %s", what, who, min(limit/4*3, largestFile), limit, hint)
 }
 
 func count(conditions ...bool) int {

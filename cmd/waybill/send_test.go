@@ -237,7 +237,10 @@ func TestSendRefusesBeforeAnyCall(t *testing.T) {
 	f := newFleet(t, 1)
 	small := writeFile(t, "small", "x")
 	most := writeFile(t, "most", strings.Repeat("x", 24576))
-	big := writeFile(t, "big", strings.Repeat("x", 24577))
+	big := writeFile(t, "big", "")
+	if err := os.Truncate(big, largestFile+1); err != nil {
+		t.Fatal(err)
+	}
 	tests := []struct {
 		name string
 		in   string
@@ -262,12 +265,12 @@ func TestSendRefusesBeforeAnyCall(t *testing.T) {
 		{
 			"too large", "",
 			[]string{big, "--to", "/x", "--all"},
-			1, big + " has 24577 bytes; a delivery carries at most 24576 bytes, which are 32768 as Base64",
+			1, big + " has 67108865 bytes; a delivery carries at most 67108864 bytes, which are 89478488 as Base64",
 		},
 		{
-			"too large input", strings.Repeat("x", 24577),
+			"too large input", strings.Repeat("x", largestFile+1),
 			[]string{"-", "--name", "x", "--to", "/x", "--all"},
-			1, "standard input has more than 24576 bytes",
+			1, "standard input has more than 67108864 bytes",
 		},
 	}
 	environment := f.environment()

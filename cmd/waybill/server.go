@@ -116,6 +116,8 @@ func (o *serverOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.AdminListen, "admin-listen", o.AdminListen,
 		"`ADDRESS` for metrics, health and profiles over plain HTTP; empty: none")
 	f.StringVar(&o.Database, "database", "", "`URL` of the database (default sqlite:DIR/waybill.db)")
+	f.StringVar(&o.Blob, "blob", "", "`URL` of the place for contents above 1 MiB: file:DIR, or s3://BUCKET/PREFIX?endpoint=URL for several "+
+		"servers (default file:DIR/blobs)")
 	f.StringVar(&o.SealKey, "seal-key", "", "key `FILE` with which secrets in the database are sealed (default DIR/seal.key)")
 	f.StringVar(&o.NATSURL, "nats", "",
 		"`URL` of an external NATS cluster, those of its nodes with commas between them; embedded by default")

@@ -131,7 +131,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	link, stopLink := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLink()
 
-	a.exec = newExecutor(placer, j, &a.clock, &a.cfg, a.log)
+	a.exec = newExecutor(placer, a.fetcher(), j, &a.clock, &a.cfg, a.log)
 	a.exec.begin(work)
 	a.note(linkState{Problem: "looking for the server"})
 	if a.cfg.Ready != nil {
@@ -150,6 +150,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		err = <-linked
 	}
 	return err
+}
+
+// fetcher gets contents from the server that the agent enrolled at.
+func (a *Agent) fetcher() *fetcher {
+	return &fetcher{calls: a.calls, clock: &a.clock, retry: a.cfg.Backoff, stall: fetchStall, now: a.now, log: a.log}
 }
 
 // drain stops taking up work and ends what is under way.

@@ -14,7 +14,7 @@ import (
 
 // causeOf is the only map from what can go wrong on a machine to the causes of the domain (design §7).
 func causeOf(err error) waybill.Cause {
-	if errors.Is(err, errDeadline) {
+	if errors.Is(err, errDeadline) || errors.Is(err, errOver) {
 		return waybill.CauseDeadline
 	}
 	if errors.Is(err, errJournal) {

@@ -37,6 +37,8 @@ func checkDeliver(d *wire.Deliver) error {
 		return fmt.Errorf("digest of %d bytes", len(d.SHA256))
 	case d.Mode > maxModeBits:
 		return fmt.Errorf("mode %#o", d.Mode)
+	case d.Size < 0 || d.Size > 0 && len(d.Content) > 0:
+		return fmt.Errorf("a size of %d bytes beside a content of %d", d.Size, len(d.Content))
 	case d.Deadline <= 0:
 		return errors.New("no deadline")
 	case len(d.Name)+len(d.TargetDir)+len(d.Owner)+len(d.Group) > maxWords:

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"path"
@@ -26,6 +27,7 @@ import (
 // again when there is room.
 const (
 	slots     = 4       // files placed at once
+	fetches   = 2       // files fetched at once, which keep no others waiting
 	maxHeld   = 4 << 20 // bytes of content waiting or being placed
 	maxStarts = 3       // of work on one delivery that never came to an end
 )
@@ -36,6 +38,7 @@ const (
 // Its methods may be called from several goroutines.
 type executor struct {
 	placer  *place.Placer
+	fetcher *fetcher
 	journal *journal
 	clock   *clock
 	trace   func(event, delivery string)
@@ -44,7 +47,7 @@ type executor struct {
 
 	// A task takes one of the slots. A suspect, which was under way when the agent died, waits for the other suspects
 	// first: should it be what kills the agent, then the others are not blamed with it.
-	slots, suspects *semaphore.Weighted
+	slots, fetches, suspects *semaphore.Weighted
 
 	// mu is taken before the journal's locks.
 	mu      sync.Mutex
@@ -63,6 +66,7 @@ type task struct {
 	delivery string
 	path     string // of the final file, as far as words tell
 	bytes    int
+	fetch    bool // its content is fetched
 	suspect  bool // it was under way when the agent died
 	resumes  bool // it only finds out what became of the delivery
 	run      func(context.Context) *wire.Report
@@ -75,10 +79,11 @@ type parcel struct {
 	sent   int       // how often it was sent over the present connection
 }
 
-func newExecutor(p *place.Placer, j *journal, c *clock, cfg *Config, log *slog.Logger) *executor {
+func newExecutor(p *place.Placer, f *fetcher, j *journal, c *clock, cfg *Config, log *slog.Logger) *executor {
 	return &executor{
-		placer: p, journal: j, clock: c, trace: cfg.Hooks.trace, retry: cfg.Backoff, log: log,
+		placer: p, fetcher: f, journal: j, clock: c, trace: cfg.Hooks.trace, retry: cfg.Backoff, log: log,
 		slots:    semaphore.NewWeighted(slots),
+		fetches:  semaphore.NewWeighted(fetches),
 		suspects: semaphore.NewWeighted(1),
 		busy:     map[string]bool{},
 		resumed:  map[string]int{},
@@ -180,6 +185,7 @@ func (e *executor) start(ctx context.Context, d *wire.Deliver, started int64) {
 		delivery: d.Delivery,
 		path:     path.Join(d.TargetDir, d.Name),
 		bytes:    len(d.Content),
+		fetch:    d.Size > 0,
 		suspect:  e.journal.starts(d.Delivery) > 0,
 		run:      func(ctx context.Context) *wire.Report { return e.place(ctx, d, started) },
 	})
@@ -208,8 +214,11 @@ func (e *executor) work(ctx context.Context, path string) {
 // inTurn runs t when its turn has come, if it comes. The turn lasts until the outcome is in the journal.
 func (e *executor) inTurn(ctx context.Context, t task) {
 	turns := []*semaphore.Weighted{e.slots}
+	if t.fetch {
+		turns[0] = e.fetches
+	}
 	if t.suspect {
-		turns = []*semaphore.Weighted{e.suspects, e.slots}
+		turns = slices.Insert(turns, 0, e.suspects)
 	}
 	for _, turn := range turns {
 		if turn.Acquire(ctx, 1) != nil {
@@ -307,12 +316,19 @@ func (e *executor) place(ctx context.Context, d *wire.Deliver, started int64) *w
 		return report
 	default:
 		e.trace(TraceTaken, d.Delivery)
+		var from io.Reader
+		if d.Size > 0 {
+			c := e.fetcher.open(ctx, d)
+			defer c.Close()
+			from = c
+		}
 		var res place.Result
 		res, err = e.placer.Place(ctx, place.File{
 			ID:        d.Delivery,
 			Name:      d.Name,
 			TargetDir: d.TargetDir,
 			Content:   d.Content,
+			Reader:    from,
 			SHA256:    [32]byte(d.SHA256),
 			Owner:     d.Owner,
 			Group:     d.Group,

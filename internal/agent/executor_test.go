@@ -64,7 +64,7 @@ func openBench(t *testing.T, state, root string, trace func(event, delivery stri
 	c := &clock{}
 	c.learn(testNow, time.Time{})
 	cfg := &Config{Hooks: Hooks{Trace: trace}, Backoff: Backoff{First: time.Second, Max: time.Second}}
-	b := &bench{executor: newExecutor(placer, j, c, cfg, testLog(t)), t: t, state: state, root: root}
+	b := &bench{executor: newExecutor(placer, nil, j, c, cfg, testLog(t)), t: t, state: state, root: root}
 	b.work, b.stopWork = context.WithCancel(context.Background())
 	t.Cleanup(b.end)
 	return b
@@ -675,7 +675,7 @@ func die(t *testing.T, state, root string, d *wire.Deliver, step string) {
 	j := openTestJournal(t, state)
 	c := &clock{}
 	c.learn(testNow, time.Time{})
-	e := newExecutor(placer, j, c, &Config{Backoff: Backoff{}.withDefaults()}, testLog(t))
+	e := newExecutor(placer, nil, j, c, &Config{Backoff: Backoff{}.withDefaults()}, testLog(t))
 	if e.offer(d) != accepted {
 		t.Fatal("not accepted")
 	}

@@ -80,6 +80,8 @@ type caller struct {
 	server string
 	key    nkeys.KeyPair
 	client *http.Client
+	// streams is for answers that may take as long as they like.
+	streams *http.Client
 }
 
 // newCaller returns a caller for the server at the URL server, whose certificate ca vouches for: PEM, empty for the
@@ -96,20 +98,19 @@ func newCaller(server, ca string, key nkeys.KeyPair, d *dialer) (*caller, error)
 	if err != nil {
 		return nil, err
 	}
-	return &caller{
-		server: strings.TrimSuffix(server, "/"),
-		key:    key,
-		client: &http.Client{
-			Transport: &http.Transport{
-				DialContext:       d.DialContext,
-				TLSClientConfig:   config,
-				DisableKeepAlives: true, // calls are hours apart
-			},
-			Timeout: callTimeout,
-			// A redirected call would not carry a valid signature.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	client := http.Client{
+		Transport: &http.Transport{
+			DialContext:        d.DialContext,
+			TLSClientConfig:    config,
+			DisableKeepAlives:  true, // calls are hours apart
+			DisableCompression: true, // contents come as they are
 		},
-	}, nil
+		// A redirected call would not carry a valid signature.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	calls, streams := client, client
+	calls.Timeout = callTimeout
+	return &caller{server: strings.TrimSuffix(server, "/"), key: key, client: &calls, streams: &streams}, nil
 }
 
 func isLoopback(host string) bool {

@@ -244,7 +244,7 @@ func (w *world) start() {
 	w.mu.Unlock()
 	w.nodes = append(w.nodes, n)
 	w.setCurrent(n)
-	n.a.exec = newExecutor(n.placer, n.journal, &n.a.clock, &n.a.cfg, log)
+	n.a.exec = newExecutor(n.placer, nil, n.journal, &n.a.clock, &n.a.cfg, log)
 	if len(n.began) > 0 { // nothing of what the last run left is looked at before it is told to go on
 		n.held = n.a.exec.slots.TryAcquire(slots)
 	}

@@ -27,13 +27,18 @@ var errNoRoom = waybill.Errorf(waybill.Unavailable, "too many answers wait for c
 // answers is the room for the answers to reads.
 type answers struct {
 	all *semaphore.Weighted
+	own int64 // bytes of an account's share
 
 	mu sync.Mutex
 	of map[waybill.AccountID]*semaphore.Weighted
 }
 
-func newAnswers() answers {
-	return answers{all: semaphore.NewWeighted(answerRoom), of: make(map[waybill.AccountID]*semaphore.Weighted)}
+// newAnswers has room for the answer with one content of maxContent bytes in the share of every account.
+func newAnswers(maxContent int) answers {
+	return answers{
+		all: semaphore.NewWeighted(answerRoom), own: max(accountRoom, int64(maxContent)+likelyMost),
+		of: make(map[waybill.AccountID]*semaphore.Weighted),
+	}
 }
 
 // place is what one answer takes of the room. A nil place takes none.
@@ -49,7 +54,7 @@ func (a *answers) take(ctx context.Context, account waybill.AccountID) (*place, 
 	a.mu.Lock()
 	own := a.of[account]
 	if own == nil {
-		own = semaphore.NewWeighted(accountRoom)
+		own = semaphore.NewWeighted(a.own)
 		a.of[account] = own
 	}
 	a.mu.Unlock()
@@ -63,6 +68,25 @@ func (a *answers) take(ctx context.Context, account waybill.AccountID) (*place, 
 		}
 	}
 	return p, nil
+}
+
+// grow waits for room for n bytes more, as take does.
+func (p *place) grow(ctx context.Context, n int64) error {
+	if p == nil || n <= 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, roomPatience)
+	defer cancel()
+	for i, room := range p.of {
+		if room.Acquire(ctx, n) != nil {
+			if i > 0 {
+				p.of[0].Release(n)
+			}
+			return errNoRoom
+		}
+	}
+	p.bytes += n
+	return nil
 }
 
 // fit makes the place that of an answer of n bytes. It returns false if there is no room for one that is so long.

@@ -12,7 +12,7 @@ import (
 // TestAnswersAreBoundedTogether takes all the room that an account may have, and then all there is.
 func TestAnswersAreBoundedTogether(t *testing.T) {
 	t.Parallel()
-	a := newAnswers()
+	a := newAnswers(0)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	full := func(account waybill.AccountID) (places []*place) {

@@ -14,6 +14,7 @@ type describeSendFileResultsInput struct {
 	regional
 	deliveryQuery
 	paging
+	OmitContent *bool `limits:"default false" doc:"leaves Content empty; not in the ECS API"`
 }
 
 // deliveryQuery selects deliveries. What is empty is left out of its JSON, which is how a page token carries it.
@@ -53,6 +54,7 @@ type invocation struct {
 	TargetDir        string
 	ContentType      waybill.ContentType
 	Content          string `doc:"exactly as it was sent"`
+	ContentOmitted   bool   `json:",omitempty" xml:",omitempty" doc:"true where Content is left out; not in the ECS API"`
 	FileOwner        string
 	FileGroup        string
 	FileMode         string
@@ -101,13 +103,52 @@ func (c *call) describeSendFileResults(
 	if err != nil {
 		return nil, err
 	}
+	omit := in.OmitContent != nil && *in.OmitContent
+	byToken := in.NextToken != "" || in.MaxResults != nil
+	rows := list[invocation]{}
+	carried := int64(0)
+	for n := range found.Items {
+		d := &found.Items[n]
+		size := int64(len(d.Content))
+		if d.Left != nil {
+			size = d.Left.TextSize()
+		}
+		if full := n > 0 && carried+size > pageContent; full && byToken && !omit {
+			found.Next = string(found.Items[n-1].ID)
+			break
+		} else if omit || full {
+			d.Content, d.Left = "", nil
+			rows = append(rows, invocationOf(d, true))
+			continue
+		}
+		carried += size
+		if d.Left != nil {
+			if err := c.place.grow(ctx, size); err != nil {
+				return nil, err
+			}
+			switch d.Content, err = c.Content(ctx, d.Left); {
+			case waybill.CodeOf(err) == waybill.ContentLost: // which is no reason to withhold what became of it
+				rows = append(rows, invocationOf(d, true))
+				continue
+			case err != nil:
+				return nil, err
+			}
+		}
+		rows = append(rows, invocationOf(d, false))
+	}
 	out := &describeSendFileResultsOutput{paged: page.of(found.Total, found.Next)}
-	out.Invocations.Invocation = collect(found.Items, invocationOf)
+	out.Invocations.Invocation = rows
 	return out, nil
 }
 
-func invocationOf(d control.DeliveryResult) invocation {
+// pageContent is how many bytes of content a page has at most, unless its first delivery has more. By token, a page ends
+// before it would have more. By number, the rest of the deliveries come without theirs: what is on which page must not
+// depend on how large they are.
+const pageContent = 32 << 20
+
+func invocationOf(d *control.DeliveryResult, omitted bool) invocation {
 	i := invocation{
+		ContentOmitted:   omitted,
 		InvokeId:         d.ID,
 		Name:             d.File.Name,
 		Description:      d.Description,

@@ -144,10 +144,12 @@ var codes = map[waybill.Code]string{
 	waybill.TokenReused: "IdempotentParameterMismatch",
 
 	// Only agents are told these; met here, they are a mistake of ours.
-	waybill.EnrolRefused:  "InternalError",
-	waybill.ProofInvalid:  "InternalError",
-	waybill.NotRegistered: "InternalError",
-	waybill.Quarantined:   "InternalError",
+	waybill.EnrolRefused:    "InternalError",
+	waybill.DeliveryNotOpen: "InternalError",
+	waybill.ContentLost:     "InternalError",
+	waybill.ProofInvalid:    "InternalError",
+	waybill.NotRegistered:   "InternalError",
+	waybill.Quarantined:     "InternalError",
 }
 
 // signatureCodes is the same for the reasons of package acs.

@@ -56,6 +56,7 @@ type fake struct {
 	panics     any   // what every use case panics with
 	credErr    error // of Credential
 	deliveries control.Listing[control.DeliveryResult]
+	read       []waybill.ContentRef // contents that were left out of it
 	codes      control.Listing[waybill.Activation]
 	instances  control.Listing[waybill.Instance]
 	keys       []waybill.AccessKey
@@ -149,6 +150,11 @@ func (f *fake) Deliveries(
 	_ context.Context, _ waybill.Principal, q control.DeliveryFilter, p control.Page,
 ) (control.Listing[control.DeliveryResult], error) {
 	return f.deliveries, f.ask(q, p)
+}
+
+func (f *fake) Content(_ context.Context, ref *waybill.ContentRef) (string, error) {
+	f.read = append(f.read, *ref)
+	return strings.Repeat("Q", int(ref.TextSize())), nil
 }
 
 func (f *fake) CreateActivation(

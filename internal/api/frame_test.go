@@ -316,7 +316,7 @@ func TestWhatIsAuthorizedIsBounded(t *testing.T) {
 
 func TestBodiesAreBoundedTogether(t *testing.T) {
 	t.Parallel()
-	b := bodies{semaphore.NewWeighted(maxBody)}
+	b := bodies{most: commonBody, room: semaphore.NewWeighted(commonBody)}
 	read := func(ctx context.Context, size int) (func(), error) {
 		r := httptest.NewRequestWithContext(ctx, "POST", "/", bytes.NewReader(make([]byte, size)))
 		body, release, err := b.read(httptest.NewRecorder(), r)
@@ -338,12 +338,12 @@ func TestBodiesAreBoundedTogether(t *testing.T) {
 		t.Errorf("a small one: %v", err)
 	}
 	first()
-	second, err := read(t.Context(), maxBody)
+	second, err := read(t.Context(), commonBody)
 	if err != nil {
 		t.Errorf("after the first: %v", err)
 	}
 	second()
-	if _, err := read(t.Context(), maxBody+1); err == nil {
+	if _, err := read(t.Context(), commonBody+1); err == nil {
 		t.Error("one that is too large is taken")
 	}
 }

@@ -73,6 +73,7 @@ type deliveryService interface {
 	Deliveries(
 		ctx context.Context, who waybill.Principal, f control.DeliveryFilter, p control.Page,
 	) (control.Listing[control.DeliveryResult], error)
+	Content(ctx context.Context, ref *waybill.ContentRef) (string, error)
 }
 
 type sendFileInput struct {

@@ -46,6 +46,8 @@ type Config struct {
 	// HelpURL, followed by the error code, is the Recommend of an error. If it begins with a slash, it is a path of this
 	// server, at the address that the client called. Empty: no recommendation.
 	HelpURL string
+	// MaxContent is the most bytes of content of a request, as control.Config.Limits has it. Zero: the published limit.
+	MaxContent int
 	// MaxPageSize bounds PageSize and MaxResults. Zero: DefaultMaxPageSize.
 	MaxPageSize int
 	// AccountRate bounds the requests of one account, OperationRate those of one account to one operation, each on this
@@ -91,6 +93,7 @@ type call struct {
 	host    string       // the endpoint as the client sees it
 	maxPage int
 	state   func(context.Context) State
+	place   *place // of the answer; nil: it needs none
 }
 
 // Server answers signed requests. It may be used by any number of goroutines at once.
@@ -116,12 +119,15 @@ func newServer(cfg Config, svc service, reg prometheus.Registerer, log *slog.Log
 	if cfg.MaxPageSize == 0 {
 		cfg.MaxPageSize = DefaultMaxPageSize
 	}
+	if cfg.MaxContent == 0 {
+		cfg.MaxContent = waybill.DefaultLimits().ContentBytes
+	}
 	s := &Server{
 		cfg:        cfg,
 		service:    svc,
 		throttle:   throttle{account: cfg.AccountRate, operation: cfg.OperationRate},
-		bodies:     newBodies(),
-		answers:    newAnswers(),
+		bodies:     newBodies(cfg.MaxContent),
+		answers:    newAnswers(cfg.MaxContent),
 		operations: make(map[string]map[string]*Operation),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "waybill_api_requests_total",
@@ -186,6 +192,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", formats[x.format].contentType)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("x-acs-request-id", x.id)
+	if code == "FileSize.ExceedLimit" || code == "RequestBody.TooLarge" {
+		h.Set("x-waybill-max-content", strconv.Itoa(s.cfg.MaxContent)) // whose words are fixed
+	}
 	if x.wait > 0 {
 		h.Set("x-acs-retry-after", strconv.FormatInt(x.wait.Milliseconds()+1, 10))
 	}
@@ -345,7 +354,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, x *exchange) (out
 			return nil, err
 		}
 	}
-	c := &call{service: s.service, op: op, who: who, host: x.host, maxPage: s.cfg.MaxPageSize, state: s.cfg.State}
+	c := &call{service: s.service, op: op, who: who, host: x.host, maxPage: s.cfg.MaxPageSize, state: s.cfg.State, place: x.place}
 	c.act = &waybill.Act{Principal: who, Action: op.acts(), Region: q.Params["RegionId"]}
 	out, err = guard(func() (reply, error) {
 		if op.requires("RegionId") {

@@ -325,11 +325,11 @@ func TestOversizedBody(t *testing.T) {
 		status, _, body := serve(s, r)
 		return status, body
 	}
-	status, body := post(maxBody - len("Content="))
+	status, body := post(commonBody - len("Content="))
 	if status != 400 || pick(t, body, "Code") != "MissingParam.InstanceId" {
 		t.Errorf("largest body: status %d, %s", status, body)
 	}
-	status, body = post(maxBody)
+	status, body = post(commonBody)
 	if status != 413 || pick(t, body, "Code") != "RequestBody.TooLarge" ||
 		pick(t, body, "Message") != "The request body is longer than 2097152 bytes." {
 		t.Errorf("too large: status %d, %s", status, body)

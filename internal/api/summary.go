@@ -98,7 +98,7 @@ func (c *call) describeSendFileInvocations(
 }
 
 func headOf(d waybill.DeliveryHead) invocationHead {
-	i := invocationOf(control.DeliveryResult{Delivery: d.Delivery})
+	i := invocationOf(&control.DeliveryResult{Delivery: d.Delivery}, false)
 	h := invocationHead{
 		InvokeId: i.InvokeId, Name: i.Name, Description: i.Description, TargetDir: i.TargetDir, ContentType: i.ContentType,
 		ContentSize: d.Size, ContentSha256: hex.EncodeToString(d.SHA256[:]), ContentPreview: base64.StdEncoding.EncodeToString(d.Preview),

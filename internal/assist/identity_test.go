@@ -411,7 +411,7 @@ func TestFacts(t *testing.T) {
 	t.Parallel()
 	i := waybill.Instance{Facts: waybill.Facts{Hostname: "h", AgentVersion: "2.2.3.577", OSType: "linux", MachineID: "m"}}
 	r := &http.Request{Header: http.Header{"User-Agent": {"windows_amd64/2.1.3.631"}}}
-	want := waybill.Facts{Hostname: "h", MachineID: "m", AgentVersion: "2.1.3.631", OSType: "windows", Capability: wire.Capability}
+	want := waybill.Facts{Hostname: "h", MachineID: "m", AgentVersion: "2.1.3.631", OSType: "windows", Capability: wire.MinCapability}
 	if diff := cmp.Diff(want, facts(&i, r)); diff != "" {
 		t.Error(diff)
 	}

@@ -211,6 +211,8 @@ func unsuitable(d *wire.Deliver, f *waybill.Facts) (waybill.Cause, string) {
 		return waybill.CauseName, "the name is longer than 255 bytes"
 	case windows == strings.HasPrefix(d.TargetDir, "/"): // it would take it as below its own directory
 		return waybill.CausePath, fmt.Sprintf("%s is not absolute on %s", d.TargetDir, f.OSType)
+	case d.Size > 0: // whoever accepts or repeats a delivery ends it before
+		return waybill.CauseAgentTooOld, fmt.Sprintf("files of more than %d bytes do not go to the official agent; install ours", wire.MaxContent)
 	case base64.StdEncoding.EncodedLen(len(d.Content)) > maxList:
 		return waybill.CauseWriteFailed, fmt.Sprintf("%d bytes are too many for the official agent", len(d.Content))
 	}

@@ -37,8 +37,10 @@ const (
 
 const (
 	requestTimeout = 30 * time.Second
-	maxAnswer      = 64 << 20 // bytes; a full page of full files is about 2 MiB
-	maxConnections = 100      // kept open
+	maxAnswer      = 128 << 20 // bytes; a full page of full files is about 2 MiB, one large file may have 85
+	askFirst       = 1 << 20   // bytes of a request above which the server is asked whether to send it
+	leastPace      = 256 << 10 // bytes that a connection must carry in a second, for a request to have its time
+	maxConnections = 100       // kept open
 )
 
 // Config says where the API is and who asks.
@@ -136,6 +138,8 @@ func (c *Client) exchange(
 	ctx context.Context, version, action string, params url.Values,
 ) (answer *http.Response, content []byte, err error) {
 	body := []byte(params.Encode())
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout+time.Duration(len(body)/leastPace)*time.Second)
+	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint+"/", bytes.NewReader(body))
 	if err != nil {
 		return nil, nil, fmt.Errorf("call %s: %w", action, err)
@@ -143,6 +147,9 @@ func (c *Client) exchange(
 	r.Header.Set("Accept", "application/json")
 	if len(body) > 0 {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if len(body) > askFirst {
+		r.Header.Set("Expect", "100-continue") // a server that refuses it says so before it has all
 	}
 	r.Header.Set("x-acs-action", action)
 	r.Header.Set("x-acs-version", version)
@@ -226,7 +233,6 @@ func newHTTPClient(caFile string) (*http.Client, error) {
 	}
 	return &http.Client{
 		Transport: transport,
-		Timeout:   requestTimeout,
 		// A signature is for one host only, and a file should not wander.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}, nil

@@ -26,6 +26,7 @@ type Error struct {
 	Recommend  string        // a link to help; may be empty
 	Denied     *AccessDenied // with Forbidden.RAM only
 	RetryAfter time.Duration // how long to wait before the next call; zero if the server does not say
+	MaxContent int           // bytes of content that the server takes, as Base64; zero if it does not say
 }
 
 // AccessDenied says what is not allowed to whom (API: AccessDeniedDetail).
@@ -117,6 +118,7 @@ func (c *Client) refusal(action string, answer *http.Response, content []byte) e
 		Recommend:  body.Recommend,
 		Denied:     body.Denied,
 		RetryAfter: retryAfter(answer.Header),
+		MaxContent: maxContent(answer.Header),
 	}
 }
 
@@ -127,6 +129,15 @@ func retryAfter(h http.Header) time.Duration {
 		return 0
 	}
 	return time.Duration(ms) * time.Millisecond
+}
+
+// maxContent reads the header in which a server that is sent too much says what it takes.
+func maxContent(h http.Header) int {
+	n, err := strconv.ParseUint(h.Get("x-waybill-max-content"), 10, 31)
+	if err != nil {
+		return 0
+	}
+	return int(n)
 }
 
 func shorten(s string) string {

@@ -61,6 +61,7 @@ type DeliveryFilter struct {
 	Status        waybill.Overall
 	ResourceGroup string
 	Tags          []waybill.Tag
+	OmitContent   bool // leave out the contents, which may be large; servers before that do not know it send them
 }
 
 // DescribeSendFileResults returns a page of deliveries, newest first. An unknown ID is an empty page.
@@ -75,6 +76,9 @@ func (c *Client) DescribeSendFileResults(
 	p.set("ResourceGroupId", f.ResourceGroup)
 	p.setTags(f.Tags)
 	p.setPaging(page)
+	if f.OmitContent {
+		p.set("OmitContent", "true")
+	}
 	var out struct {
 		TotalCount  int64
 		NextToken   string

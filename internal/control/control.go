@@ -21,6 +21,7 @@ import (
 
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/batch"
+	"github.com/openwaybill/waybill/internal/blob"
 	"github.com/openwaybill/waybill/internal/identity"
 	"github.com/openwaybill/waybill/internal/store"
 )
@@ -44,6 +45,9 @@ type Config struct {
 
 	RetainFor   time.Duration // ended deliveries older than this are removed …
 	RetainCount int           // … and those beyond the newest so many of an account in a region
+
+	// Blobs keeps contents that are too large for the database; nil: there is no place for them. Closing it is its owner's.
+	Blobs blob.Store
 
 	Grace time.Duration // how long after its deadline a target may still be told of by a report under way
 
@@ -95,8 +99,8 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("the limit of %s is %d, at least 1 is needed", name, n))
 		}
 	}
-	if c.Limits.ContentBytes > maxContent {
-		errs = append(errs, fmt.Errorf("the limit of content bytes is %d, at most %d fit into one message", c.Limits.ContentBytes, maxContent))
+	if c.Limits.ContentBytes > waybill.MaxContent {
+		errs = append(errs, fmt.Errorf("the limit of content bytes is %d, at most %d are possible", c.Limits.ContentBytes, waybill.MaxContent))
 	}
 	if c.Instances < 0 {
 		errs = append(errs, fmt.Errorf("the limit of instances is %d; 0 means no limit", c.Instances))
@@ -116,8 +120,8 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// maxContent keeps a Deliver message, with its other fields, below wire.MaxMessage.
-const maxContent = 512 << 10
+// MaxInDatabase is the Limits.ContentBytes above which there must be Blobs.
+const MaxInDatabase = (store.MaxContent + 2) / 3 * 4
 
 // messenger is what control uses of bus.Bus.
 type messenger interface {
@@ -150,6 +154,7 @@ type Service struct {
 	trails    *semaphore.Weighted // who may read audit trails now
 	used      sync.Map            // access key ID -> time of the last note of its use
 	metrics   metrics
+	collected time.Time // when large contents were last looked through; runRetention's
 }
 
 // New returns a Service on an open store and bus. It stores its own secrets on first use of the database.

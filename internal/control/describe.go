@@ -38,6 +38,9 @@ func (s *Service) Pull(ctx context.Context, id waybill.InstanceID, after waybill
 			reply.More = true
 			break
 		}
+		if !carries(&i, d.Size) {
+			continue // Hello is about to end it
+		}
 		if gone, err := s.accountGone(ctx, d.Account); err != nil {
 			return wire.PullReply{}, err
 		} else if gone {

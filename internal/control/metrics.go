@@ -26,6 +26,7 @@ const (
 	removedNonces     = "nonces"
 	removedTokens     = "tokens"
 	removedSessions   = "sessions"
+	removedContents   = "contents"
 )
 
 // metrics is what is counted of the use cases. docs/metrics.md lists all of it.
@@ -58,7 +59,7 @@ func newMetrics() metrics {
 	for _, kind := range []string{publishedFirst, publishedRepeat} {
 		m.published.WithLabelValues(kind)
 	}
-	for _, kind := range []string{removedDeliveries, removedAudit, removedNonces, removedTokens, removedSessions} {
+	for _, kind := range []string{removedDeliveries, removedAudit, removedNonces, removedTokens, removedSessions, removedContents} {
 		m.removed.WithLabelValues(kind)
 	}
 	return m

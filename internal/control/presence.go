@@ -96,7 +96,25 @@ func (s *Service) Hello(ctx context.Context, id waybill.InstanceID, session stri
 	if facts.Capability < wire.MinCapability {
 		return s.endOpen(ctx, waybill.CauseAgentTooOld, tooOld(&facts), func() ([]store.Target, error) { return s.store.OpenTargets(ctx, id, sweepBatch) })
 	}
+	if facts.Capability < wire.FetchCapability {
+		return s.endUncarried(ctx, id)
+	}
 	return nil
+}
+
+// endUncarried ends what is open for an instance and cannot get to it.
+func (s *Service) endUncarried(ctx context.Context, id waybill.InstanceID) error {
+	open, err := s.store.OpenLarge(ctx, id, wire.MaxContent, sweepBatch)
+	if err != nil || len(open) == 0 {
+		return err
+	}
+	i, err := s.store.Instance(ctx, id)
+	if err != nil {
+		return fmt.Errorf("hello: %w", err)
+	}
+	return s.endOpen(ctx, waybill.CauseAgentTooOld, fmt.Sprintf("on %s: %s", i.Name, cannotFetch(&i)), func() ([]store.Target, error) {
+		return s.store.OpenLarge(ctx, id, wire.MaxContent, sweepBatch)
+	})
 }
 
 // Beat notes a heartbeat, to be written soon. What is open for the instance and not among held is sent again.

@@ -90,7 +90,7 @@ func (s *Service) accept(ctx context.Context, act *waybill.Act, req *SendRequest
 	for _, id := range unique(req.Instances) {
 		i, known := instances[id]
 		t := waybill.Target{Delivery: d.ID, Instance: id, Status: waybill.Pending}
-		if cause, detail := unreachable(i, known, d.Created); cause != waybill.NoCause {
+		if cause, detail := unreachable(i, known, d.Created, d.Size); cause != waybill.NoCause {
 			t.Status, t.Cause, t.Detail, t.Finished = cause.Status(), cause, detail, d.Created
 		} else if open = true; i.Presence == waybill.Online {
 			told = append(told, id)
@@ -102,7 +102,7 @@ func (s *Service) accept(ctx context.Context, act *waybill.Act, req *SendRequest
 	if err != nil {
 		return "", err
 	}
-	if err := st.AddDelivery(ctx, d); err != nil {
+	if err := s.keep(ctx, st, d); err != nil {
 		return "", fmt.Errorf("send: %w", err)
 	}
 	s.metrics.accepted.Inc()
@@ -204,7 +204,7 @@ func checkGroup(group string, instances map[waybill.InstanceID]waybill.Instance)
 
 // unreachable says why an instance cannot be reached by definition, whatever the deadline; NoCause if it may be. An
 // agent that is silent or upgrading may be back in time.
-func unreachable(i waybill.Instance, known bool, now time.Time) (waybill.Cause, string) {
+func unreachable(i waybill.Instance, known bool, now time.Time, size int64) (waybill.Cause, string) {
 	switch {
 	case !known:
 		return waybill.CauseUnknown, "no such instance in this account and region"
@@ -220,6 +220,8 @@ func unreachable(i waybill.Instance, known bool, now time.Time) (waybill.Cause, 
 		return waybill.CauseAgentStopped, fmt.Sprintf("the agent on %s has no channel, and its last heartbeat came at %s; start it with: systemctl start %s", i.Name, clock(i.LastSeen), i.Agent.Unit())
 	case i.Presence != waybill.NeverSeen && i.Facts.Capability < wire.MinCapability:
 		return waybill.CauseAgentTooOld, fmt.Sprintf("on %s: %s", i.Name, tooOld(&i.Facts))
+	case i.Presence != waybill.NeverSeen && !carries(&i, size):
+		return waybill.CauseAgentTooOld, fmt.Sprintf("on %s: %s", i.Name, cannotFetch(&i))
 	}
 	return waybill.NoCause, ""
 }
@@ -230,6 +232,20 @@ func tooOld(f *waybill.Facts) string {
 		f.AgentVersion, f.Capability, wire.MinCapability)
 }
 
+// carries reports whether a content of size bytes can get to an instance.
+func carries(i *waybill.Instance, size int64) bool {
+	return size <= wire.MaxContent || i.Agent != waybill.OfficialAgent && i.Facts.Capability >= wire.FetchCapability
+}
+
+// cannotFetch says why a large content cannot get to an instance.
+func cannotFetch(i *waybill.Instance) string {
+	if i.Agent == waybill.OfficialAgent {
+		return fmt.Sprintf("files of more than %d bytes do not go to the official agent; install ours", wire.MaxContent)
+	}
+	return fmt.Sprintf("the agent, version %s, has capability %d, for files of more than %d bytes %d is needed; install a newer agent",
+		i.Facts.AgentVersion, i.Facts.Capability, wire.MaxContent, wire.FetchCapability)
+}
+
 func clock(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // message is the Deliver message of d, the same for every instance.
@@ -238,11 +254,15 @@ func (s *Service) message(d *store.Dispatch) (wire.Deliver, error) {
 	if err != nil {
 		return wire.Deliver{}, fmt.Errorf("delivery %s: %w", d.ID, err) // it was validated when it was accepted
 	}
-	return wire.Deliver{
+	m := wire.Deliver{
 		Delivery: string(d.ID), Sent: s.now().UnixMilli(), Deadline: d.Deadline.UnixMilli(),
 		Name: d.File.Name, TargetDir: d.File.TargetDir, Content: d.Data, SHA256: d.SHA256[:],
 		Owner: d.File.Owner, Group: d.File.Group, Mode: waybill.ModeBits(mode), Overwrite: d.File.Overwrite,
-	}, nil
+	}
+	if d.Size > wire.MaxContent {
+		m.Content, m.Size = nil, d.Size
+	}
+	return m, nil
 }
 
 // tell publishes d to instances, and counts it as of that kind. What gets lost is repeated later, so an error is only

@@ -257,5 +257,11 @@ func (s *Service) retain(ctx context.Context) error {
 			s.metrics.removed.WithLabelValues(kind).Add(float64(n))
 		}
 	}
+	if s.cfg.Blobs != nil && s.now().Sub(s.collected) >= collectEvery {
+		if err := s.collect(ctx); err != nil {
+			return fmt.Errorf("collect large contents: %w", err)
+		}
+		s.collected = s.now()
+	}
 	return s.retainAudit(ctx)
 }

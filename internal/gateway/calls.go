@@ -43,6 +43,8 @@ var statuses = map[waybill.Code]int{
 	waybill.NotRegistered:    http.StatusGone,
 	waybill.InstanceNotFound: http.StatusGone,
 	waybill.Quarantined:      http.StatusConflict,
+	waybill.DeliveryNotOpen:  http.StatusNotFound,
+	waybill.ContentLost:      http.StatusInternalServerError,
 	waybill.Unavailable:      http.StatusServiceUnavailable,
 	waybill.Internal:         http.StatusInternalServerError,
 	codeTooMany:              http.StatusTooManyRequests,
@@ -61,12 +63,13 @@ type call struct {
 	retryAfter time.Duration // if it is refused for now
 }
 
-// Handler serves the agents' HTTPS calls, at wire.PathEnroll, PathRenew and PathLeave.
+// Handler serves the agents' HTTPS calls, at wire.PathEnroll, PathRenew, PathLeave and PathContent.
 func (g *Gateway) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(wire.PathEnroll, g.frame("enroll", g.enroll))
 	mux.Handle(wire.PathRenew, g.frame("renew", g.renew))
 	mux.Handle(wire.PathLeave, g.frame("leave", g.leave))
+	mux.HandleFunc(wire.PathContent, g.content)
 	return mux
 }
 
@@ -81,28 +84,33 @@ func (g *Gateway) frame(op string, h func(context.Context, *call) (any, error)) 
 			writeJSON(w, http.StatusOK, reply)
 			return
 		}
-		code := waybill.CodeOf(err)
-		status, ok := statuses[code]
-		if !ok {
-			status = http.StatusBadRequest
-		}
-		if c.retryAfter > 0 {
-			w.Header().Set("Retry-After", strconv.Itoa(int(c.retryAfter/time.Second)+1))
-		}
-		log := g.log.With("op", op, "from", c.from, "activation_id", c.activation, "code", code)
-		refusal := wire.ErrorReply{Code: string(code), Message: "the server could not do this; its log says why"}
-		if status >= http.StatusInternalServerError {
-			g.count(op, resultFailed)
-			log.Error("agent call failed", "err", err)
-		} else {
-			g.count(op, resultRefused)
-			refusals.Log(log, "agent call refused", "err", err)
-		}
-		if e, ok := errors.AsType[*waybill.Error](err); ok {
-			refusal.Message = e.Message
-		}
-		writeJSON(w, status, refusal)
+		g.refuse(w, op, c, refusals, err)
 	})
+}
+
+// refuse answers a call with an error, and logs and counts it.
+func (g *Gateway) refuse(w http.ResponseWriter, op string, c *call, refusals *telemetry.Warnings, err error) {
+	code := waybill.CodeOf(err)
+	status, ok := statuses[code]
+	if !ok {
+		status = http.StatusBadRequest
+	}
+	if c.retryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(c.retryAfter/time.Second)+1))
+	}
+	log := g.log.With("op", op, "from", c.from, "activation_id", c.activation, "code", code)
+	refusal := wire.ErrorReply{Code: string(code), Message: "the server could not do this; its log says why"}
+	if status >= http.StatusInternalServerError {
+		g.count(op, resultFailed)
+		log.Error("agent call failed", "err", err)
+	} else {
+		g.count(op, resultRefused)
+		refusals.Log(log, "agent call refused", "err", err)
+	}
+	if e, ok := errors.AsType[*waybill.Error](err); ok {
+		refusal.Message = e.Message
+	}
+	writeJSON(w, status, refusal)
 }
 
 func (g *Gateway) answer(

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/attempts"
@@ -52,6 +53,7 @@ type service interface {
 	Hello(ctx context.Context, id waybill.InstanceID, session string, facts waybill.Facts) error
 	Beat(ctx context.Context, id waybill.InstanceID, session string, held []waybill.DeliveryID) error
 	Bye(ctx context.Context, id waybill.InstanceID, session string, as waybill.Presence) error
+	Fetch(ctx context.Context, id waybill.InstanceID, delivery waybill.DeliveryID) (control.Fetch, error)
 	Alive(ctx context.Context, id waybill.InstanceID, session, nonce string) error
 	Pull(ctx context.Context, id waybill.InstanceID, after waybill.DeliveryID) (wire.PullReply, error)
 	Ack(ctx context.Context, id waybill.InstanceID, delivery waybill.DeliveryID, started time.Time)
@@ -76,6 +78,9 @@ type Gateway struct {
 	messages *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	lines    lines
+	fetches  fetches
+
+	contentRefusals *telemetry.Warnings
 }
 
 // New returns a gateway that hands what agents ask to svc, and issues their tokens in the name of op.
@@ -87,6 +92,7 @@ func New(
 	}
 	g := &Gateway{
 		cfg: cfg, service: svc, bus: bus, operator: op, log: log,
+		fetches: fetches{places: semaphore.NewWeighted(maxFetches)}, contentRefusals: telemetry.NewWarnings(),
 		messages: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "waybill_agent_messages_total",
 			Help: "Messages and calls of native agents, by what they ask and what became of it.",

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -44,9 +45,11 @@ type fleet struct {
 	requests []control.EnrollRequest
 	left     []waybill.InstanceID
 
-	gate  chan struct{} // if not nil, no enrolment ends before it is closed
-	heard chan heard
-	do    func(context.Context, heard) error // what a message meets; nil: success
+	gate     chan struct{} // if not nil, no enrolment ends before it is closed
+	heard    chan heard
+	do       func(context.Context, heard) error // what a message meets; nil: success
+	contents map[string]string
+	opened   func(rest string) (io.ReadCloser, error) // nil: they can be read
 }
 
 func newFleet() *fleet {
@@ -112,6 +115,22 @@ func (f *fleet) UseAgentNonce(_ context.Context, publicKey, nonce string, until 
 	fresh := !f.nonces[publicKey+nonce]
 	f.nonces[publicKey+nonce] = true
 	return fresh, nil
+}
+
+// Fetch knows contents by instance and delivery.
+func (f *fleet) Fetch(_ context.Context, id waybill.InstanceID, delivery waybill.DeliveryID) (control.Fetch, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	content, ok := f.contents[string(id)+" "+string(delivery)]
+	if !ok {
+		return control.Fetch{}, waybill.Errorf(waybill.DeliveryNotOpen, "no delivery %s is open for this machine", delivery)
+	}
+	return control.Fetch{Size: int64(len(content)), Until: f.now.Add(time.Hour), Open: func(ctx context.Context, offset int64) (io.ReadCloser, error) {
+		if f.opened != nil {
+			return f.opened(content[offset:])
+		}
+		return io.NopCloser(strings.NewReader(content[offset:])), ctx.Err()
+	}}, nil
 }
 
 func (f *fleet) Leave(_ context.Context, id waybill.InstanceID, _ netip.Addr) error {

@@ -27,6 +27,7 @@ package place
 import (
 	"context"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -56,9 +57,10 @@ type File struct {
 	Name      string // one path element
 	TargetDir string // absolute on this system; made with mode 0755 where it is missing
 	Content   []byte
-	SHA256    [32]byte // that Content must have
-	Owner     string   // a user name or number
-	Group     string   // a group name or number
+	Reader    io.Reader // if not nil, read once to its end in place of Content; its error stops the placement
+	SHA256    [32]byte  // that the content must have
+	Owner     string    // a user name or number
+	Group     string    // a group name or number
 	Mode      fs.FileMode
 	Overwrite bool // replace a file of that name
 
@@ -154,7 +156,7 @@ func (p *Placer) Close() error {
 
 // Place puts f on disk and returns once it is durable and verified. After an error the final path holds what it held
 // before, unless the error says otherwise (a sync or verification that failed after publication); no temporary and no
-// directory made for it is left. The error is an *Error, but for those of ctx, f.Intent and f.Before, which
+// directory made for it is left. The error is an *Error, but for those of ctx, f.Reader, f.Intent and f.Before, which
 // errors.Is recognises. Once f is published, the end of ctx does not matter any more.
 func (p *Placer) Place(ctx context.Context, f File) (Result, error) {
 	w := newWork(p, f)

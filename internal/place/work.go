@@ -38,7 +38,7 @@ type work struct {
 	releases  []func()
 }
 
-// stopped is an error of the caller's own: of its context, Intent or Before.
+// stopped is an error of the caller's own: of its context, Reader, Intent or Before.
 type stopped struct{ error }
 
 func newWork(p *Placer, f File) *work {
@@ -126,6 +126,9 @@ func (w *work) address(ctx context.Context) (err error) {
 }
 
 func (w *work) checkContent() error {
+	if w.Reader != nil {
+		return nil // write does
+	}
 	if sum := sha256.Sum256(w.Content); sum != w.SHA256 {
 		return refuse(ContentInvalid, "the content has SHA-256 %x, not %x", sum, w.SHA256)
 	}
@@ -239,8 +242,40 @@ func (w *work) removeTemp() error {
 }
 
 func (w *work) write() error {
-	_, err := w.tmp.Write(w.Content)
+	if w.Reader == nil {
+		_, err := w.tmp.Write(w.Content)
+		return err
+	}
+	hash := sha256.New()
+	from := &caller{r: w.Reader}
+	_, err := io.CopyBuffer(onlyWriter{io.MultiWriter(hash, w.tmp)}, from, make([]byte, copyBuffer))
+	if from.err != nil {
+		return stopped{from.err}
+	}
+	if sum := [sha256.Size]byte(hash.Sum(nil)); err == nil && sum != w.SHA256 {
+		return refuse(ContentInvalid, "the content has SHA-256 %x, not %x", sum, w.SHA256)
+	}
 	return err
+}
+
+// copyBuffer is how many bytes of a content that is read are in memory.
+const copyBuffer = 64 << 10
+
+// onlyWriter hides what else a writer can do, so that the buffer is used.
+type onlyWriter struct{ io.Writer }
+
+// caller is the Reader of a File. It keeps its error, which is not one of the disk.
+type caller struct {
+	r   io.Reader
+	err error
+}
+
+func (c *caller) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		c.err = err
+	}
+	return n, err
 }
 
 // chown comes before chmod, because it clears the setuid and setgid bits. Who may not chown at all may still place

@@ -29,6 +29,7 @@ import (
 	"github.com/openwaybill/waybill/internal/api"
 	"github.com/openwaybill/waybill/internal/assist"
 	"github.com/openwaybill/waybill/internal/attempts"
+	"github.com/openwaybill/waybill/internal/blob"
 	"github.com/openwaybill/waybill/internal/bus"
 	"github.com/openwaybill/waybill/internal/console"
 	"github.com/openwaybill/waybill/internal/control"
@@ -51,6 +52,7 @@ type Config struct {
 	AdminListen string // plain HTTP: metrics, health, profiles; empty: none
 
 	Database     string // empty: sqlite:DataDir/waybill.db
+	Blob         string // URL of the store of large contents, see blob.Open; empty: file:DataDir/blobs
 	SealKey      string // the key file; empty: DataDir/seal.key
 	NATSURL      string // an external NATS cluster, its nodes with commas between them; empty: embedded
 	NATSCreds    string
@@ -153,6 +155,7 @@ type Server struct {
 	cfg       Config
 	authority *identity.Authority // nil with a certificate of the operator's
 	store     *store.Store
+	blobs     blob.Store   // nil: this server shares a bus and has no store that it could share
 	busClaim  *control.Bus // nil beside SQLite, which no other server uses
 	bus       *bus.Bus
 	control   *control.Service
@@ -196,6 +199,9 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err err
 	}
 	sealer, err := s.openStore(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.openBlobs(ctx); err != nil {
 		return nil, err
 	}
 	tlsConfig, ca, err := s.openTLS(ctx, sealer)
@@ -280,6 +286,27 @@ func (s *Server) openStore(ctx context.Context) (*identity.Sealer, error) {
 		return nil, err
 	}
 	return sealer, nil
+}
+
+// openBlobs opens the store of large contents. One in a directory is no use to servers that share a bus, because agents
+// fetch from any of them: those go without one, as long as all that they accept fits into the database.
+func (s *Server) openBlobs(ctx context.Context) (err error) {
+	url := cmp.Or(s.cfg.Blob, "file:"+filepath.Join(s.cfg.DataDir, "blobs"))
+	if s.cfg.NATSURL != "" && strings.HasPrefix(url, "file:") {
+		switch {
+		case s.cfg.Blob != "":
+			return errors.New("servers that share a NATS cluster share large contents too: use --blob s3://BUCKET/PREFIX?endpoint=…, not file:")
+		case s.cfg.Control.Limits.ContentBytes > control.MaxInDatabase:
+			return fmt.Errorf("contents of more than %d bytes as Base64 (--max-content) need a place that all servers of the NATS cluster reach: "+
+				"set --blob s3://BUCKET/PREFIX?endpoint=…", control.MaxInDatabase)
+		}
+		return nil
+	}
+	if s.blobs, err = blob.Open(ctx, url); err != nil {
+		return fmt.Errorf("--blob: %w", err)
+	}
+	s.cfg.Control.Blobs = s.blobs
+	return nil
 }
 
 func exists(path string) bool {
@@ -516,7 +543,7 @@ const maxTokenLife = 7 * 24 * time.Hour
 func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Operator) error {
 	rpc := api.New(api.Config{
 		HelpURL: cmp.Or(s.cfg.HelpURL, console.ErrorPath), AccountRate: api.Rate{PerSecond: s.cfg.AccountRate}, OperationRate: api.Rate{PerSecond: s.cfg.ActionRate},
-		State: s.state, Tracer: s.cfg.Tracer,
+		State: s.state, Tracer: s.cfg.Tracer, MaxContent: s.cfg.Control.Limits.ContentBytes,
 	}, s.control, s.registry, s.log)
 	s.registry.MustRegister(telemetry.BuildInfo(s.cfg.Version), newExpiry(tlsConfig, ca), s.store, s.bus)
 	if s.cfg.Tracer != nil {
@@ -551,7 +578,7 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 	public := http.NewServeMux()
 	public.Handle("/", plain)
 	agents := s.gateway.Handler()
-	for _, path := range []string{wire.PathEnroll, wire.PathRenew, wire.PathLeave} {
+	for _, path := range []string{wire.PathEnroll, wire.PathRenew, wire.PathLeave, wire.PathContent} {
 		public.Handle(path, agents)
 	}
 	root := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -743,6 +770,10 @@ func (s *Server) Close() error {
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
 		s.store = nil
+	}
+	if s.blobs != nil {
+		errs = append(errs, s.blobs.Close())
+		s.blobs = nil
 	}
 	if s.unlock != nil {
 		s.unlock()

@@ -4,6 +4,7 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -44,6 +45,10 @@ func furnished(t *testing.T) *fixture {
 			d.Tags = []waybill.Tag{{Key: "k", Value: "文"}}
 			if i%3 == 0 {
 				d.ContentType, d.Sent = waybill.Base64, "in other\nlines"
+			}
+			if i%5 == 0 {
+				sent := sha256.Sum256([]byte(d.Sent))
+				d.Large, d.SentLarge = true, &sent
 			}
 		})
 		if i%2 == 0 {

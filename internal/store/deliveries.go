@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/wire"
 )
 
 // NewDelivery is a delivery to store with all its targets.
@@ -20,6 +21,9 @@ type NewDelivery struct {
 	waybill.Delivery
 	Data []byte // decoded content, of digest Delivery.SHA256
 	Sent string // the content as the request wrote it
+	// Large tells that the store of large contents has Data, and SentLarge, if not nil, that it has Sent under that digest.
+	Large     bool
+	SentLarge *[32]byte
 	// Targets, in the order asked for. Those whose Status is final end with the delivery's creation.
 	Targets []waybill.Target
 }
@@ -38,22 +42,25 @@ func (s *Store) AddDelivery(ctx context.Context, d *NewDelivery) error {
 	} else {
 		insert, args = s.dialect.insertTargets(), append(args, jsonRows(rows))
 	}
-	var sent any
-	if d.Sent != encodeContent(d.ContentType, d.Data) {
+	var sent, sentDigest any
+	sentSize := 0
+	if d.SentLarge != nil {
+		sentDigest, sentSize = d.SentLarge[:], len(d.Sent)
+	} else if differs(d) {
 		sent = d.Sent
 	}
 	s.ensurePartition(ctx, d.Created)
 	return s.write(ctx, func(t *tx) error {
-		if err := s.putContent(ctx, t, d.SHA256[:], notNil(d.Data)); err != nil {
+		if err := s.keepContent(ctx, t, d); err != nil {
 			return fmt.Errorf("store content: %w", err)
 		}
 		f, c := d.File, d.Counts
 		if err := t.put(ctx, `INSERT INTO deliveries (id, account, region, name, target_dir, owner, grp, mode, overwrite,
-				content_type, digest, size, sent, description, resource_group, timeout, created, deadline,
+				content_type, digest, size, sent, sent_digest, sent_size, description, resource_group, timeout, created, deadline,
 				targets, pending, running, success, failed, status)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			d.ID, d.Account, d.Region, f.Name, f.TargetDir, f.Owner, f.Group, f.Mode, f.Overwrite,
-			d.ContentType, d.SHA256[:], d.Size, sent, d.Description, d.ResourceGroup, d.Timeout.Milliseconds(),
+			d.ContentType, d.SHA256[:], d.Size, sent, sentDigest, sentSize, d.Description, d.ResourceGroup, d.Timeout.Milliseconds(),
 			millis(d.Created), millis(d.Deadline),
 			d.TargetCount, c.Pending, c.Running, c.Success, c.Failed, c.Aggregate()); err != nil {
 			return fmt.Errorf("store delivery: %w", err)
@@ -63,6 +70,24 @@ func (s *Store) AddDelivery(ctx context.Context, d *NewDelivery) error {
 		}
 		return t.addTags(ctx, s.dialect, d.Account, waybill.DeliveryResource, string(d.ID), d.Tags)
 	})
+}
+
+// differs reports whether a content was sent in another form than encodeContent gives it: Base64 with line breaks.
+func differs(d *NewDelivery) bool {
+	return d.ContentType == waybill.Base64 && strings.ContainsAny(d.Sent, "\r\n")
+}
+
+// keepContent sees to it that what a delivery refers to is there, and stays.
+func (s *Store) keepContent(ctx context.Context, t *tx, d *NewDelivery) error {
+	if d.SentLarge != nil {
+		if err := s.keepBlob(ctx, t, d.SentLarge[:], d.SHA256[:]); err != nil {
+			return err
+		}
+	}
+	if d.Large {
+		return s.keepBlob(ctx, t, d.SHA256[:], nil)
+	}
+	return s.putContent(ctx, t, d.SHA256[:], notNil(d.Data))
 }
 
 // putContent stores content, unless it is there. Then it also keeps Expire on another server from removing it meanwhile.
@@ -151,6 +176,7 @@ func lowerASCII(s string) string {
 }
 
 // Deliveries returns a page of an account's deliveries with content and targets, newest first. Its cursor is a delivery ID.
+// A content that is long is left where it is: DeliveryResult.Left.
 func (s *Store) Deliveries(ctx context.Context, account waybill.AccountID, f waybill.DeliveryFilter, p waybill.Page) (waybill.Listing[waybill.DeliveryResult], error) {
 	var list waybill.Listing[waybill.DeliveryResult]
 	w := s.selectDeliveries(account, f)
@@ -168,8 +194,9 @@ func (s *Store) Deliveries(ctx context.Context, account waybill.AccountID, f way
 		q = s.brief
 	}
 	list.Items, err = all(ctx, q, scanResult,
-		deliveryColumns+`, d.sent, c.data FROM deliveries d JOIN contents c ON c.digest = d.digest`+w.where()+
-			` ORDER BY d.id DESC LIMIT ? OFFSET ?`, append(w.args, p.Size+1, p.Offset)...)
+		deliveryColumns+`, d.sent, d.sent_digest, d.sent_size, CASE WHEN d.size <= ? THEN c.data END
+			FROM deliveries d LEFT JOIN contents c ON c.digest = d.digest`+w.where()+
+			` ORDER BY d.id DESC LIMIT ? OFFSET ?`, append(append([]any{maxListed}, w.args...), p.Size+1, p.Offset)...)
 	if err != nil {
 		return list, fmt.Errorf("list deliveries: %w", err)
 	}
@@ -190,17 +217,28 @@ func (s *Store) Deliveries(ctx context.Context, account waybill.AccountID, f way
 
 func scanResult(r *sql.Rows) (v waybill.DeliveryResult, err error) {
 	var sent sql.NullString
-	var data []byte
+	var sentDigest, data []byte
+	var sentSize int64
 	dest, done := deliveryFields(&v.Delivery)
-	if err = r.Scan(append(dest, &sent, &data)...); err != nil {
+	if err = r.Scan(append(dest, &sent, &sentDigest, &sentSize, &data)...); err != nil {
 		return v, err
 	}
 	done()
-	if v.Content = sent.String; !sent.Valid {
+	switch {
+	case sent.Valid:
+		v.Content = sent.String
+	case sentDigest != nil:
+		v.Left = &waybill.ContentRef{SHA256: [32]byte(sentDigest), Size: sentSize}
+	case v.Size > maxListed:
+		v.Left = &waybill.ContentRef{SHA256: v.SHA256, Size: v.Size, Base64: v.ContentType == waybill.Base64}
+	default:
 		v.Content = encodeContent(v.ContentType, data)
 	}
 	return v, nil
 }
+
+// maxListed is the largest content, in bytes, that a listing reads along.
+const maxListed = 64 << 10
 
 // addTargets fills in targets and tags of a page of deliveries.
 func (s *Store) addTargets(ctx context.Context, q querier, items []waybill.DeliveryResult, only waybill.InstanceID) error {
@@ -252,23 +290,28 @@ func (s *Store) addTargets(ctx context.Context, q querier, items []waybill.Deliv
 	return nil
 }
 
-// Dispatch is a delivery as it goes to machines: without tags and targets, with content.
+// Dispatch is a delivery as it goes to machines: without tags and targets, with its content, unless that is larger than
+// wire.MaxContent: then machines fetch it, and Data is nil.
 type Dispatch struct {
 	waybill.Delivery
 	Data []byte
 }
 
 func scanDispatch(r *sql.Rows) (v Dispatch, err error) {
+	var data []byte
 	dest, done := deliveryFields(&v.Delivery)
-	if err = r.Scan(append(dest, &v.Data)...); err != nil {
+	if err = r.Scan(append(dest, &data)...); err != nil {
 		return v, err
 	}
 	done()
-	v.Data = bytes.Clone(v.Data)
+	if v.Size <= wire.MaxContent {
+		v.Data = bytes.Clone(notNil(data))
+	}
 	return v, nil
 }
 
-const dispatchColumns = deliveryColumns + `, c.data FROM deliveries d JOIN contents c ON c.digest = d.digest`
+var dispatchColumns = deliveryColumns + fmt.Sprintf(`, CASE WHEN d.size <= %d THEN c.data END
+	FROM deliveries d LEFT JOIN contents c ON c.digest = d.digest`, wire.MaxContent)
 
 // Dispatch returns a delivery to send; ErrNotFound if it is not there.
 func (s *Store) Dispatch(ctx context.Context, id waybill.DeliveryID) (Dispatch, error) {

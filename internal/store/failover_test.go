@@ -19,8 +19,8 @@ import (
 	"github.com/openwaybill/waybill/internal/pgtest"
 )
 
-// wire is a network between a store and its database that a test can break.
-type wire struct {
+// cable is a network between a store and its database that a test can break.
+type cable struct {
 	net.Listener
 	to    string
 	mu    sync.Mutex
@@ -34,14 +34,14 @@ type wire struct {
 	next func() (through, back bool)
 }
 
-// newWire returns a wire to the database at an URL, and the URL of its other end.
-func newWire(t *testing.T, database string) (*wire, string) {
+// newCable returns a cable to the database at an URL, and the URL of its other end.
+func newCable(t *testing.T, database string) (*cable, string) {
 	t.Helper()
 	u, err := url.Parse(database)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{to: u.Host, conns: map[net.Conn]bool{}}
+	w := &cable{to: u.Host, conns: map[net.Conn]bool{}}
 	if w.Listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func newWire(t *testing.T, database string) (*wire, string) {
 	return w, u.String()
 }
 
-func (w *wire) carry(c net.Conn) {
+func (w *cable) carry(c net.Conn) {
 	defer c.Close()
 	s, err := net.Dial("tcp", w.to)
 	if err != nil {
@@ -136,7 +136,7 @@ func (w *wire) carry(c net.Conn) {
 }
 
 // cut breaks all connections.
-func (w *wire) cut() {
+func (w *cable) cut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for c := range w.conns {
@@ -145,19 +145,19 @@ func (w *wire) cut() {
 }
 
 // arm says what becomes of what the store sends next.
-func (w *wire) arm(through, back bool) {
+func (w *cable) arm(through, back bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.next = func() (bool, bool) { return through, back }
 }
 
-func (w *wire) setMute(on bool) {
+func (w *cable) setMute(on bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.muted = on
 }
 
-func (w *wire) setDead(dead bool) {
+func (w *cable) setDead(dead bool) {
 	w.mu.Lock()
 	w.dead = dead
 	w.mu.Unlock()
@@ -166,15 +166,15 @@ func (w *wire) setDead(dead bool) {
 	}
 }
 
-// behind returns a store whose database is behind a wire; nil if there is no PostgreSQL.
-func behind(t *testing.T) (*fixture, *wire) {
+// behind returns a store whose database is behind a cable; nil if there is no PostgreSQL.
+func behind(t *testing.T) (*fixture, *cable) {
 	t.Helper()
 	t.Parallel()
 	if !pgtest.Available(t) {
 		return nil, nil
 	}
 	direct := openOnPostgres(t)
-	w, url := newWire(t, direct.url)
+	w, url := newCable(t, direct.url)
 	f := &fixture{t: t, url: url, at: epoch}
 	f.reopen()
 	t.Cleanup(func() {
@@ -235,7 +235,7 @@ func TestCommitsWithoutAnswer(t *testing.T) {
 // lateCommit makes the database wait, with the whole last round of a write, for a lock on table; then the store's connection
 // ends, by end or by itself, and the lock goes once the write is either tried again or has ended. It returns what the
 // write did when the database has run all that it had.
-func (f *fixture) lateCommit(w *wire, table string, end func(), write func() error) error {
+func (f *fixture) lateCommit(w *cable, table string, end func(), write func() error) error {
 	f.t.Helper()
 	ctx := f.t.Context()
 	w.mu.Lock()

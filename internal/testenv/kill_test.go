@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -29,14 +30,21 @@ const (
 	killerEnv   = "WAYBILL_TEST_AGENT_STATE"
 	killAtEnv   = "WAYBILL_TEST_KILL_AT"
 	killRootEnv = "WAYBILL_TEST_AGENT_ROOT"
+	// killAfterEnv is the number of bytes received over one connection after which it kills itself.
+	killAfterEnv = "WAYBILL_TEST_KILL_AFTER"
 )
 
 // runKiller is an agent that sends itself SIGKILL at a point of its work.
 func runKiller(state string) {
 	at := os.Getenv(killAtEnv)
+	var network fragile
+	if n, err := strconv.ParseInt(os.Getenv(killAfterEnv), 10, 64); err == nil {
+		network.after.Store(n)
+		network.broke = func() { syscall.Kill(os.Getpid(), syscall.SIGKILL) }
+	}
 	a, err := agent.New(agent.Config{
 		StateDir: state, Root: os.Getenv(killRootEnv), Backoff: agent.Backoff{First: 20 * time.Millisecond, Max: 200 * time.Millisecond},
-		Hooks: agent.Hooks{Trace: func(event, _ string) {
+		Hooks: agent.Hooks{Dial: network.dial, Trace: func(event, _ string) {
 			if event == at {
 				syscall.Kill(os.Getpid(), syscall.SIGKILL)
 				select {}
@@ -136,11 +144,12 @@ type serverProcess struct {
 	cmd    *exec.Cmd
 	addrs  [3]string // https, agents, admin
 	client *client.Client
+	flags  []string // beside those of its place
 }
 
-func newServerProcess(t *testing.T) *serverProcess {
+func newServerProcess(t *testing.T, flags ...string) *serverProcess {
 	t.Helper()
-	p := &serverProcess{t: t, dir: filepath.Join(t.TempDir(), "data")}
+	p := &serverProcess{t: t, flags: flags, dir: filepath.Join(t.TempDir(), "data")}
 	for i := range p.addrs {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -174,8 +183,10 @@ func newServerProcess(t *testing.T) *serverProcess {
 
 func (p *serverProcess) start() {
 	p.t.Helper()
-	p.cmd = exec.Command(serverProgram(p.t), "server", "--data-dir", p.dir, "--listen", p.addrs[0], "--agent-listen", p.addrs[1],
-		"--admin-listen", p.addrs[2], "--log-level", "error")
+	p.cmd = exec.Command(serverProgram(p.t), append([]string{
+		"server", "--data-dir", p.dir, "--listen", p.addrs[0], "--agent-listen", p.addrs[1],
+		"--admin-listen", p.addrs[2], "--log-level", "error",
+	}, p.flags...)...)
 	p.cmd.Stderr = os.Stderr
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)

@@ -24,6 +24,12 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(killerEnv); dir != "" {
 		runKiller(dir)
 	}
+	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"} { // of the S3 of tests
+		if err := os.Setenv(name, value); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	code := m.Run()
 	if err := testenv.RemovePrograms(); err != nil {
 		fmt.Fprintln(os.Stderr, err)

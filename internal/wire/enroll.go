@@ -2,11 +2,14 @@
 
 package wire
 
-// Paths of the agent's HTTPS calls. Bodies are JSON: people read them in proxies and logs.
+// Paths of the agent's HTTPS calls. Bodies are JSON, because people read them in proxies and logs, but for contents.
 const (
 	PathEnroll = "/agent/1/enroll"
 	PathRenew  = "/agent/1/renew"
 	PathLeave  = "/agent/1/leave"
+	// PathContent, followed by a delivery, answers GET with the content of that delivery, or with the part that the header
+	// Range asks for, as long as it is open for the instance whose key signs. The signature does not cover Range.
+	PathContent = "/agent/1/content/"
 )
 
 // Headers of a signed agent call. The signature is Ed25519 by the agent's nkey over the lines method, path, timestamp,

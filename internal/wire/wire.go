@@ -19,15 +19,21 @@ import (
 // History:
 //
 //	1  2026-11-23  first version: hello, beat, bye, pull, deliver, ack, report, probe
-const Capability = 1
+//	2  2026-11-25  a Deliver with Size and without Content, which the agent fetches from PathContent
+const Capability = 2
 
-// MinCapability is the oldest agent that a delivery may be sent to.
-const MinCapability = 1
+// MinCapability is the oldest agent that a delivery may be sent to, and FetchCapability the oldest that fetches a content
+// which a message cannot hold.
+const (
+	MinCapability   = 1
+	FetchCapability = 2
+)
 
 // Limits of the protocol, kept by both sides.
 const (
-	MaxMessage   = 1 << 20 // bytes of any message; the bus refuses larger ones
-	MaxPull      = 16      // deliveries in one PullReply
+	MaxMessage   = 1 << 20   // bytes of any message; the bus refuses larger ones
+	MaxContent   = 512 << 10 // bytes of Deliver.Content; what is larger is fetched
+	MaxPull      = 16        // deliveries in one PullReply
 	MaxPullBytes = 512 << 10
 	MaxOpen      = 256 // delivery IDs in one Beat
 	MaxDetail    = 512 // bytes of a Report's Detail
@@ -205,6 +211,8 @@ type Deliver struct {
 	Overwrite bool   `cbor:"11,keyasint"`
 	// Trace is a W3C traceparent, to be echoed in Ack and Report as it is; empty: nobody traces this.
 	Trace string `cbor:"12,keyasint,omitempty"`
+	// Size, if it is not zero, is the length in bytes of a content that is not in Content: the agent fetches it.
+	Size int64 `cbor:"13,keyasint,omitempty"`
 }
 
 // Ack says that a delivery has been taken up. It is not answered: a lost one only makes Running invisible.

@@ -20,7 +20,7 @@ var messages = []any{
 	&Bye{"s", ByeUpgrading},
 	&Pull{"f-1"},
 	&PullReply{[]Deliver{{Delivery: "f-1", Content: []byte{}, SHA256: []byte{1}}}, true},
-	&Deliver{"f-1", 1, 2, "n", "/d", []byte("c"), []byte{1}, "root", "root", 0o4755, true, "00-t"},
+	&Deliver{"f-1", 1, 2, "n", "/d", []byte("c"), []byte{1}, "root", "root", 0o4755, true, "00-t", 1},
 	&Ack{"f-1", 1, "00-t"},
 	&Report{"f-1", "exists", "detail", 1, 2, []byte{1}, "00-t"},
 	&Confirm{1},

@@ -1,0 +1,15 @@
+-- +goose Up
+
+-- Contents that are not here but in the store of large contents. content: of a text as it was sent, the digest of what it
+-- stands for, by which the deliveries are found that refer to it. condemned: since when it is about to be removed there, and
+-- no delivery may refer to it; 0: it stays.
+CREATE TABLE blobs (
+    digest    BYTEA PRIMARY KEY,
+    content   BYTEA,
+    condemned BIGINT NOT NULL DEFAULT 0
+);
+CREATE INDEX blobs_condemned ON blobs (condemned) WHERE condemned <> 0;
+
+-- A text that is too long for the column sent is there too.
+ALTER TABLE deliveries ADD COLUMN sent_digest BYTEA;
+ALTER TABLE deliveries ADD COLUMN sent_size BIGINT NOT NULL DEFAULT 0;
