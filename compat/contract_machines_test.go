@@ -287,6 +287,9 @@ func (c *contract) deliveries(f *fleet) {
 	k.ok("DescribeSendFileResults", "next page by token", params{"MaxResults": 2, "NextToken": page.text("NextToken")}, want{
 		"Invocations.Invocation.#": 2,
 	})
+	k.ok("DescribeSendFileResults", "without content", params{"InvokeId": f.delivery, "OmitContent": true}, want{
+		"Invocations.Invocation.0.Content": "", "Invocations.Invocation.0.ContentOmitted": true,
+	})
 	k.refuse("DescribeSendFileResults", "InvalidParameter", "", params{"InvocationStatus": "Lost"}, "InvocationStatus")
 
 	for _, bad := range []struct {

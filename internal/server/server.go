@@ -295,10 +295,10 @@ func (s *Server) openBlobs(ctx context.Context) (err error) {
 	if s.cfg.NATSURL != "" && strings.HasPrefix(url, "file:") {
 		switch {
 		case s.cfg.Blob != "":
-			return errors.New("servers that share a NATS cluster share large contents too: use --blob s3://BUCKET/PREFIX?endpoint=…, not file:")
+			return errors.New("servers that share a NATS cluster share large contents too: a directory of one does not do; use --blob s3://BUCKET/PREFIX?endpoint=URL")
 		case s.cfg.Control.Limits.ContentBytes > control.MaxInDatabase:
 			return fmt.Errorf("contents of more than %d bytes as Base64 (--max-content) need a place that all servers of the NATS cluster reach: "+
-				"set --blob s3://BUCKET/PREFIX?endpoint=…", control.MaxInDatabase)
+				"set --blob s3://BUCKET/PREFIX?endpoint=URL", control.MaxInDatabase)
 		}
 		return nil
 	}
