@@ -5,14 +5,18 @@ package compat
 import (
 	"bytes"
 	"crypto/tls"
+	"database/sql"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -101,6 +105,21 @@ func TestConsole(t *testing.T) {
 	b.run(chromedp.Click("button.main"), chromedp.WaitVisible("#targets"))
 	b.await("2 Success")
 
+	// A file from the reader's disk, whose name is taken over.
+	upload := filepath.Join(t.TempDir(), "from-disk.bin")
+	if err := os.WriteFile(upload, []byte("\x00\xff\r\n binary"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.open("send?machine=" + string(web.ID))
+	b.run(chromedp.SetUploadFiles("#file", []string{upload}), chromedp.SetValue("#dir", "/etc/app"),
+		chromedp.SetValue("#owner", testenvOwner(t)), chromedp.SetValue("#fgroup", testenvGroup(t)), chromedp.Click("[hx-post$=preview]"))
+	b.await("1 machine will receive the file.")
+	b.run(chromedp.Click("button.main"), chromedp.WaitVisible("#targets"))
+	b.await("1 Success")
+	if got, err := os.ReadFile(web.Path("/etc/app", "from-disk.bin")); err != nil || string(got) != "\x00\xff\r\n binary" {
+		t.Errorf("on the machine is %q, %v", got, err)
+	}
+
 	// An error of a form is shown inside the page.
 	b.open("send")
 	b.run(chromedp.Click(`[data-by][value=tag]`), chromedp.SetValue("#tags", "no=such"), chromedp.Click("[hx-post$=preview]"))
@@ -124,6 +143,14 @@ func TestConsole(t *testing.T) {
 	b.await("waybill-agent enroll --server")
 	b.await("aliyun-service --register")
 	b.shot("enrol")
+	commands := is[[]string](b, `[...document.querySelectorAll(".good .code code")].map(e => e.textContent)`)
+	enrolled := enrolAs(t, commands)
+	b.open("machines?q=fresh")
+	b.await("fresh-001")
+	b.open("machines/" + enrolled)
+	b.run(chromedp.SetValue("#confirm", enrolled), chromedp.Submit("#confirm"), chromedp.WaitVisible("#q"))
+	b.open("machines?q=fresh")
+	b.await("No machine matches.")
 
 	// The explorer makes the call, and shows what it was.
 	b.open("explorer/2014-05-26/DescribeManagedInstances")
@@ -163,6 +190,17 @@ func TestConsole(t *testing.T) {
 	b.open("admin/server")
 	b.await("database")
 
+	// What an error of the API recommends is a page, for whoever reads it.
+	_, err := s.Client.DescribeManagedInstances(t.Context(), api.InstanceFilter{}, api.Paging{MaxResults: 1000})
+	refused, ok := errors.AsType[*api.Error](err)
+	if !ok || !strings.HasPrefix(refused.Recommend, b.base+"errors/") {
+		t.Fatalf("%v recommends %q", err, refused.Recommend)
+	}
+	stranger := newVisitor(t, s)
+	if status, body := stranger.do("GET", strings.TrimPrefix(refused.Recommend, b.base), nil); status != http.StatusOK || !strings.Contains(body, refused.Code) {
+		t.Errorf("%s: %d", refused.Recommend, status)
+	}
+
 	for _, path := range consolePages {
 		b.open(path)
 		if is[bool](b, `!!document.querySelector(".fault")`) {
@@ -192,6 +230,29 @@ func TestConsole(t *testing.T) {
 	second.signIn(key[1], key[2])
 	u.run(chromedp.Click("details.who summary"), chromedp.Click("[name=everywhere]"), chromedp.WaitVisible("#secret"))
 	second.run(chromedp.Navigate(second.base+"machines"), chromedp.WaitVisible("#secret"))
+}
+
+// enrolAs types what the console shows for our agent, as on a machine of its own, and returns the ID of the instance.
+func enrolAs(t *testing.T, commands []string) string {
+	t.Helper()
+	dir := t.TempDir()
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "waybill-agent"), "./cmd/waybill-agent")
+	build.Dir = ".."
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	if len(commands) != 3 {
+		t.Fatalf("commands are %q", commands)
+	}
+	enroll, _, _ := strings.Cut(commands[1], "\n") // the next line starts the service
+	cmd := exec.CommandContext(t.Context(), "bash", "-ec", commands[0]+"\n"+enroll+" --state-dir state\nwaybill-agent status --state-dir state")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+	out, err := cmd.CombinedOutput()
+	id := regexp.MustCompile(`mi-[a-z0-9]+`).Find(out)
+	if err != nil || id == nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return string(id)
 }
 
 // testenvOwner and testenvGroup are who the tests run as, whom a file can always belong to.
@@ -369,6 +430,12 @@ func TestConsoleShowsTextsAsTexts(t *testing.T) {
 	must(err)
 	_, err = s.Client.CreatePolicy(ctx, "evil", `{"Version":"1","Statement":[{"Effect":"Deny","Action":"ecs:SendFile","Resource":"acs:ecs:*:*:instance/<img src=x>"}]}`, evil)
 	must(err)
+
+	// What a machine says of itself at enrolment, as a machine of theirs could.
+	db, err := sql.Open("sqlite", strings.TrimPrefix(s.Database(), "sqlite:"))
+	must(err)
+	_, err = db.ExecContext(ctx, `UPDATE instances SET hostname = ?, os_version = ?, os_type = ?, intranet_ip = ?, machine_id = ?`, evil, evil, evil, evil, evil)
+	must(errors.Join(err, db.Close()))
 
 	b := browse(t, s, laptopWidth, laptopHeight)
 	b.signIn(s.Key.AccessKeyID, s.Key.AccessKeySecret)
