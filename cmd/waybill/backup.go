@@ -178,7 +178,7 @@ func (o *backupOptions) run(ctx context.Context, e env) (err error) {
 }
 
 func (c databaseContents) String() string {
-	return fmt.Sprintf("%d accounts, %d audit records", c.Accounts, c.AuditRecords)
+	return fmt.Sprintf("accounts: %d, audit records: %d", c.Accounts, c.AuditRecords)
 }
 
 // write writes the backup to the file path, durably.

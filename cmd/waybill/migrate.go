@@ -89,8 +89,32 @@ func (o *migrateOptions) status(ctx context.Context, e env) error {
 		for _, m := range out.Migrations {
 			t.Add(fmt.Sprint(m.Version), map[bool]string{true: "yes", false: "no"}[m.Applied], m.Name)
 		}
-		return t
+		missing := 0
+		for _, m := range out.Migrations {
+			if !m.Applied && m.Version > out.Version {
+				missing++
+			}
+		}
+		if missing == 0 {
+			return lastLine{t, "the schema is up to date"}
+		}
+		return lastLine{t, fmt.Sprintf("%d to apply: run waybill migrate up, or start a server of this version", missing)}
 	})
+}
+
+// lastLine is a table with a line below.
+type lastLine struct {
+	io.WriterTo
+	text string
+}
+
+func (l lastLine) WriteTo(w io.Writer) (int64, error) {
+	n, err := l.WriterTo.WriteTo(w)
+	if err != nil {
+		return n, err
+	}
+	m, err := fmt.Fprintln(w, l.text)
+	return n + int64(m), err
 }
 
 func (o *migrateOptions) up(ctx context.Context, e env) error {

@@ -27,6 +27,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/openwaybill/waybill/internal/api"
+	"github.com/openwaybill/waybill/internal/lockfile"
 	"github.com/openwaybill/waybill/internal/server"
 	"github.com/openwaybill/waybill/internal/telemetry"
 )
@@ -37,6 +38,8 @@ type serverOptions struct {
 	otlp       string // base URL of a collector of traces
 	logLevel   string
 	logFormat  string
+
+	agentListenGiven bool
 }
 
 func newServerCmd(e env) *cobra.Command {
@@ -62,6 +65,7 @@ func newServerCmd(e env) *cobra.Command {
 			return err
 		}
 		o.Settings = settingsOf(cmd.Flags())
+		o.agentListenGiven = cmd.Flags().Changed("agent-listen")
 		return o.run(ctx, e)
 	})
 	return usageFlags(cmd)
@@ -237,6 +241,12 @@ func (o *serverOptions) run(ctx context.Context, e env) error {
 	}
 	if err := o.Validate(); err != nil {
 		return &exitError{exitUsage, err}
+	}
+	if held, err := lockfile.Held(filepath.Join(o.DataDir, "lock")); err == nil && held && !o.Inherited.FromPredecessor() {
+		return fmt.Errorf("another server runs on %s; end it, or take another --data-dir", o.DataDir)
+	}
+	if o.NATSURL != "" && o.agentListenGiven {
+		return usagef("--agent-listen is of no use with --nats: agents connect to the nodes of the cluster; leave it out")
 	}
 	if err := checkListeners(&o.Config); err != nil {
 		return err

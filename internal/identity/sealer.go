@@ -33,7 +33,8 @@ func OpenSealer(path string) (*Sealer, error) {
 		return nil, fmt.Errorf("open sealing key: %w", err)
 	}
 	if len(key) != sealKeySize {
-		return nil, fmt.Errorf("open sealing key %s: %d bytes, want %d", path, len(key), sealKeySize)
+		return nil, fmt.Errorf("the key file %s has %d bytes, not %d; copy seal.key of another server of the database, or of a backup. "+
+			"For a new database leave it out, and one is made", path, len(key), sealKeySize)
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {

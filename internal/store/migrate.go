@@ -128,11 +128,12 @@ func withDatabase(ctx context.Context, url string, fn func(dialect, *sql.DB) err
 			return err
 		}
 	case "postgres", "postgresql":
-		conf, err := parsePostgres(url)
-		if err != nil {
-			return err
+		conf, refused := parsePostgres(url)
+		if refused != nil {
+			return refused
 		}
 		d, db = postgresDialect, openPool(conf, "waybill migrates", 2)
+		defer func() { err = advise(err, conf) }()
 	default:
 		return unsupported(scheme)
 	}

@@ -55,7 +55,7 @@ func (s *Store) openPostgres(ctx context.Context, cfg Config) error {
 	chain := &chainer{dialect: s.dialect, key: cfg.AuditKey, now: s.now, log: s.log}
 	m := openPool(conf, "waybill migrates", 2)
 	if err := errors.Join(migrate(ctx, s.dialect, m, chain, cfg.KeepSchema), m.Close()); err != nil {
-		return classify(err)
+		return classify(advise(err, conf))
 	}
 	w := openPool(conf, "waybill writes", 1)
 	if err := mustNotCopy(ctx, newStatements(s.dialect, w, w)); err != nil {
@@ -105,7 +105,7 @@ func postgresUsed(ctx context.Context, url string) (bool, error) {
 	stmts := newStatements(postgresDialect, db, db)
 	made, err := one(ctx, stmts, scanOne[bool], `SELECT to_regclass('secrets') IS NOT NULL`)
 	if err != nil || !made {
-		return false, err
+		return false, advise(err, conf)
 	}
 	return one(ctx, stmts, scanOne[bool], `SELECT EXISTS (SELECT 1 FROM secrets)`)
 }
