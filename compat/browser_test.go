@@ -129,10 +129,14 @@ func (b *browser) signIn(id, secret string) {
 		chromedp.Submit("#secret"), chromedp.WaitVisible("details.who"))
 }
 
-// await waits until a text is on the page, without loading it again.
+// await waits until a text is on the page, be it loaded again meanwhile or not.
 func (b *browser) await(text string) {
 	b.t.Helper()
-	b.run(chromedp.Poll(fmt.Sprintf(`document.body.innerText.includes(%q)`, text), nil, chromedp.WithPollingInterval(50*time.Millisecond)))
+	testenv.Eventually(b.t, fmt.Sprintf("%q on the page", text), func() bool {
+		there := false // while a page is loaded there is nothing to look at
+		err := chromedp.Run(b.ctx, chromedp.Evaluate(fmt.Sprintf(`document.body?.innerText.includes(%q)`, text), &there))
+		return err == nil && there
+	})
 }
 
 // is evaluates an expression.

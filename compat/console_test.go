@@ -120,6 +120,16 @@ func TestConsole(t *testing.T) {
 		t.Errorf("on the machine is %q, %v", got, err)
 	}
 
+	// What the API refuses is shown inside the page, which keeps what was entered.
+	b.open("send?machine=" + string(web.ID))
+	b.run(chromedp.SetValue("#text", "kept"), chromedp.SetValue("#fname", "a/b"), chromedp.SetValue("#dir", "/etc/app"), chromedp.Click("[hx-post$=preview]"))
+	b.await("1 machine will receive the file.")
+	b.run(chromedp.Click("button.main"), chromedp.WaitVisible("#flash .fault"))
+	b.await("InvalidParameter")
+	if kept := is[string](b, `document.querySelector("#text").value`); kept != "kept" {
+		t.Errorf("after an error the form has %q", kept)
+	}
+
 	// An error of a form is shown inside the page.
 	b.open("send")
 	b.run(chromedp.Click(`[data-by][value=tag]`), chromedp.SetValue("#tags", "no=such"), chromedp.Click("[hx-post$=preview]"))

@@ -296,7 +296,7 @@ func (c *Console) auditPage(v *visit) error {
 	}
 	d := auditData{Query: q, Records: page.Items}
 	if page.NextToken != "" {
-		next := maps(q)
+		next := copyOf(q)
 		next.Del("verify")
 		next.Set("after", page.NextToken)
 		d.Next = "?" + next.Encode()

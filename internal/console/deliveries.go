@@ -52,7 +52,7 @@ func (c *Console) deliveries(v *visit) error {
 	}
 	d := deliveriesData{Query: q, Page: found, Statuses: overalls}
 	if found.NextToken != "" {
-		q := maps(q)
+		q := copyOf(q)
 		q.Set("after", found.NextToken)
 		d.Next = "?" + q.Encode()
 	}
@@ -65,8 +65,8 @@ func (c *Console) deliveries(v *visit) error {
 	return v.show("deliveries", "Deliveries", "deliveries", d)
 }
 
-// maps copies a query, to change it.
-func maps(q url.Values) url.Values {
+// copyOf copies a query, to change it.
+func copyOf(q url.Values) url.Values {
 	c := url.Values{}
 	for name, values := range q {
 		c[name] = slices.Clone(values)

@@ -63,7 +63,7 @@ func (c *Console) machines(v *visit) error {
 	}
 	d := machinesData{Query: q, Page: page}
 	if page.NextToken != "" {
-		next := maps(q)
+		next := copyOf(q)
 		next.Set("after", page.NextToken)
 		d.Next = "?" + next.Encode()
 	}
@@ -75,8 +75,7 @@ type machineData struct {
 	M       client.Instance
 	Tags    string // as the form has them
 	Agent   client.AgentStatus
-	History panel[client.Page[client.DeliveryHead]]
-	Last    map[waybill.DeliveryID]client.Target // what became of those on this machine
+	History panel[client.Page[client.Delivery]] // each with one target: this machine
 }
 
 func (c *Console) machine(v *visit) error {
@@ -88,7 +87,7 @@ func (c *Console) machine(v *visit) error {
 	if len(page.Items) == 0 {
 		return errNotFound
 	}
-	d := machineData{M: page.Items[0], Last: map[waybill.DeliveryID]client.Target{}}
+	d := machineData{M: page.Items[0]}
 	var tags []string
 	for _, t := range d.M.Tags {
 		tags = append(tags, t.Key+"="+t.Value)
@@ -98,20 +97,9 @@ func (c *Console) machine(v *visit) error {
 	if err == nil && len(agents.Items) > 0 { // who may not ask sees the rest
 		d.Agent = agents.Items[0]
 	}
-	f := client.DeliveryFilter{Instance: id}
-	heads, err := v.api.DescribeSendFileInvocations(v.ctx(), f, "", client.Paging{MaxResults: deliveryRows, NextToken: v.r.URL.Query().Get("after")})
-	d.History = panelOf(v, heads, err)
-	for _, h := range heads.Items {
-		found, _, err := v.api.DescribeSendFileTargets(v.ctx(), client.TargetFilter{Delivery: h.ID, Name: string(id)}, client.Paging{MaxResults: 10})
-		if err != nil {
-			return err
-		}
-		for _, t := range found.Items {
-			if t.Instance == id {
-				d.Last[h.ID] = client.Target{Status: t.Status, ErrorCode: t.ErrorCode, ErrorInfo: t.ErrorInfo, Detail: t.Detail, Finished: t.Finished}
-			}
-		}
-	}
+	received, err := v.api.DescribeSendFileResults(v.ctx(), client.DeliveryFilter{Instance: id, OmitContent: true},
+		client.Paging{MaxResults: deliveryRows, NextToken: v.r.URL.Query().Get("after")})
+	d.History = panelOf(v, received, err)
 	return v.show("machine", d.M.Name, "machines", d)
 }
 

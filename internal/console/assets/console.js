@@ -33,6 +33,7 @@
   document.addEventListener("htmx:afterSettle", (e) => {
     const now = [...e.detail.target.querySelectorAll("details")];
     if (now.length === open.length) now.forEach((d, i) => { d.open = open[i]; });
+    if (e.detail.target.id === "flash") e.detail.target.scrollIntoView({ block: "nearest" });
     if (focus) document.getElementById(focus)?.focus();
     open = []; focus = "";
     if (!e.detail.target.closest("[sse-connect]")) document.getElementById("flash")?.replaceChildren(...(e.detail.target.id === "flash" ? e.detail.target.childNodes : []));
