@@ -12,6 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// linkLocks says that a lock belongs to the file, whichever of its names it was opened by.
+const linkLocks = true
+
 func lock(f *os.File, exclusive bool) error {
 	how := unix.LOCK_SH | unix.LOCK_NB
 	if exclusive {

@@ -10,6 +10,9 @@ import (
 	"golang.org/x/sys/windows"
 )
 
+// linkLocks is false because Windows neither replaces nor removes the name of a file that is open.
+const linkLocks = false
+
 func lock(f *os.File, exclusive bool) error {
 	how := uint32(windows.LOCKFILE_FAIL_IMMEDIATELY)
 	if exclusive {

@@ -22,11 +22,25 @@ func TryLock(path string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
-	if err := lock(f, true); err != nil {
+	err = lock(f, true)
+	if err == nil && !standsAt(f, path) {
+		err = ErrLocked // it was replaced or removed since it was opened; whoever did that held it
+	}
+	if err != nil {
 		f.Close()
 		return nil, err
 	}
 	return func() { f.Close() }, nil
+}
+
+// standsAt reports whether f is what path names.
+func standsAt(f *os.File, path string) bool {
+	opened, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Stat(path)
+	return err == nil && os.SameFile(opened, named)
 }
 
 // lookEvery is how often Lock looks whether the lock is free: the systems have no wait that can be given up.
