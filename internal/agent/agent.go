@@ -123,7 +123,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer placer.Close()
 
 	// Work and link outlive ctx: both are ended in turn once it is over.
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))

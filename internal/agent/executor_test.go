@@ -76,7 +76,6 @@ func (b *bench) end() {
 	b.stopWork()
 	b.awaits("nothing is under way", b.awaitIdle)
 	b.journal.close()
-	b.placer.Close()
 }
 
 func (b *bench) awaits(what string, await func(context.Context) error) {

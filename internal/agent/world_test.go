@@ -745,7 +745,6 @@ func (w *world) end() {
 		}
 		synctest.Wait()
 		n.journal.close()
-		n.placer.Close()
 	}
 	w.must(os.RemoveAll(w.dir))
 }

@@ -26,6 +26,7 @@ var (
 	errDangling = errors.New("a symbolic link in it leads to a directory that does not exist")
 	errLeaves   = errors.New("a symbolic link in it leads out of the root")
 	errLink     = errors.New("a symbolic link in it, which is not followed on this system")
+	errNoRoot   = errors.New("the agent's root is gone, or another directory is in its place; put it back, or restart the agent")
 	errOutside  = errors.New("the directory is outside those that this agent may write to")
 )
 
@@ -80,19 +81,28 @@ func (p *Placer) locate(dir string) (location, error) {
 	return location{names: slices.Insert(at.names, 0, drive)}, nil
 }
 
-// open returns the base of at.
+// open returns the base of at. A Root must be the directory that New found: what is allowed was resolved in that one.
 func (p *Placer) open(at location) (*directory, error) {
-	var base *os.Root
-	var err error
 	name := p.rootName
-	if p.root != nil {
-		base, err = p.root.OpenRoot(".")
-	} else {
+	if p.root == nil {
 		name = at.volume + string(filepath.Separator)
-		base, err = os.OpenRoot(name)
+	}
+	base, err := os.OpenRoot(name)
+	if errors.Is(err, fs.ErrNotExist) && p.root != nil {
+		err = errNoRoot // a directory that vanishes is looked for again, this one not
 	}
 	if err != nil {
 		return nil, err
+	}
+	if p.root != nil {
+		opened, err := base.Stat(".")
+		if err == nil && !os.SameFile(p.root, opened) {
+			err = errNoRoot
+		}
+		if err != nil {
+			base.Close()
+			return nil, err
+		}
 	}
 	return &directory{base: name, chain: []*os.Root{base}}, nil
 }

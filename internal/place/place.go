@@ -90,7 +90,7 @@ type Result struct {
 // Placer places files. Its methods may be called concurrently; calls with the same ID, and publications at the same
 // path, wait for each other.
 type Placer struct {
-	root     *os.Root // nil: each volume is its own
+	root     fs.FileInfo // of rootName as New found it; nil: each volume is its own
 	rootName string
 	allowed  []location
 	trace    func(Step, string)
@@ -101,16 +101,11 @@ type Placer struct {
 	made map[string]fs.FileInfo   // directories made for placements that have not succeeded yet, by path
 }
 
-// New returns a Placer that writes where cfg allows. Close releases it.
+// New returns a Placer that writes where cfg allows. Between placements it keeps nothing open.
 func New(cfg Config) (_ *Placer, err error) {
 	p := &Placer{
 		trace: cfg.Trace, fault: cfg.Fault, busy: make(map[string]chan struct{}), made: make(map[string]fs.FileInfo),
 	}
-	defer func() {
-		if err != nil {
-			p.Close()
-		}
-	}()
 	if p.rootName = cfg.Root; p.rootName == "" {
 		p.rootName = systemRoot
 	}
@@ -118,7 +113,12 @@ func New(cfg Config) (_ *Placer, err error) {
 		if p.rootName, err = filepath.Abs(p.rootName); err != nil {
 			return nil, fmt.Errorf("root: %w", err)
 		}
-		if p.root, err = os.OpenRoot(p.rootName); err != nil {
+		root, err := os.OpenRoot(p.rootName)
+		if err != nil {
+			return nil, fmt.Errorf("root: %w", err)
+		}
+		defer root.Close()
+		if p.root, err = root.Stat("."); err != nil {
 			return nil, fmt.Errorf("root: %w", err)
 		}
 	}
@@ -144,14 +144,6 @@ func (p *Placer) canonical(dir string) (location, error) {
 	}
 	defer d.close()
 	return location{volume: at.volume, names: append(d.names, missing...)}, nil
-}
-
-// Close releases the Root. Placements must have ended. Closing twice is harmless.
-func (p *Placer) Close() error {
-	if p.root == nil {
-		return nil
-	}
-	return p.root.Close()
 }
 
 // Place puts f on disk and returns once it is durable and verified. After an error the final path holds what it held

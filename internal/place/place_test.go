@@ -30,9 +30,6 @@ func newPlacer(t testing.TB, cfg Config) *Placer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
 		if len(p.busy) != 0 || len(p.made) != 0 {
 			t.Errorf("left in memory: claims %v, directories %v", p.busy, p.made)
 		}
@@ -556,13 +553,40 @@ func TestAllowDirs(t *testing.T) {
 		t.Errorf("after the link was moved: %v", e)
 	}
 	for _, dir := range []string{"relative", "/a/../b", `C:\x`, ""} {
-		if p, err := New(Config{Root: root, AllowDirs: []string{dir}}); err == nil {
-			p.Close()
+		if _, err := New(Config{Root: root, AllowDirs: []string{dir}}); err == nil {
 			t.Errorf("allowed directory %q was accepted", dir)
 		}
 	}
 	if _, err := New(Config{Root: root + "/missing"}); err == nil {
 		t.Error("a missing root was accepted")
+	}
+}
+
+// TestRootReplaced shows that nothing is placed in a directory that is not the one that New was given.
+func TestRootReplaced(t *testing.T) {
+	t.Parallel()
+	root := filepath.Join(t.TempDir(), "root")
+	mkdir(t, root)
+	p := newPlacer(t, Config{Root: root})
+	if err := os.Rename(root, root+".old"); err != nil {
+		t.Fatal(err)
+	}
+	f := newFile("content")
+	if _, err := p.Place(t.Context(), f); !errors.Is(err, errNoRoot) {
+		t.Errorf("without the root: %v", err)
+	}
+	mkdir(t, root)
+	if _, err := p.Place(t.Context(), f); !errors.Is(err, errNoRoot) {
+		t.Errorf("in another's place: %v", err)
+	}
+	if err := os.Remove(root); err != nil {
+		t.Errorf("something was placed: %v", err)
+	}
+	if err := os.Rename(root+".old", root); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Place(t.Context(), f); err != nil {
+		t.Errorf("back in place: %v", err)
 	}
 }
 
