@@ -593,6 +593,7 @@ func TestExecutorSuspects(t *testing.T) {
 func TestExecutorWithoutJournal(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, t.TempDir(), t.TempDir(), nil)
+	must(t, b.journal.openLocked())
 	must(t, b.journal.file.Close())
 	b.send(deliverTo("f-1", "/", "x", "content"))
 	if r := b.outcomes()["f-1"]; r == nil || r.Cause != string(waybill.CauseWriteFailed) {

@@ -28,6 +28,9 @@ import (
 // can do is to repeat a delivery that the server still offers. What can be read is used, the damaged file is kept
 // beside the journal, and the log says so.
 //
+// The file is open from the first record of a delivery until tidy finds none open: an idle agent needs no descriptor for
+// it. Nothing has to be synced before it is closed, for the reasons above.
+//
 // Its methods may be called from several goroutines.
 type journal struct {
 	path string
@@ -36,9 +39,9 @@ type journal struct {
 	swap sync.RWMutex
 
 	mu        sync.Mutex
-	file      *os.File
-	size      int64 // where the next record goes; what an earlier failed append left behind it is overwritten
-	compacted int64 // size after the last rewrite
+	file      *os.File // nil: not open. Whoever holds swap, for reading too, finds it open once something was added
+	size      int64    // where the next record goes; what an earlier failed append left behind it is overwritten
+	compacted int64    // size after the last rewrite
 	buf       []byte
 	led       ledger
 }
@@ -70,7 +73,7 @@ func openJournal(dir string, log *slog.Logger) (*journal, error) {
 		err = j.rewriteLocked()
 	} else {
 		j.size, j.compacted = int64(sound), int64(sound)
-		err = j.reopenLocked()
+		err = errors.Join(j.openLocked(), j.closeLocked()) // one that cannot be written is to be known now
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
@@ -82,7 +85,9 @@ func openJournal(dir string, log *slog.Logger) (*journal, error) {
 func (j *journal) close() error {
 	j.swap.Lock()
 	defer j.swap.Unlock()
-	return j.file.Close()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.closeLocked()
 }
 
 // taken records that work on d begins at the server time now. It returns how often work on it began before without
@@ -183,7 +188,8 @@ const lastDuplicate = 60_000
 
 // tidy forgets the confirmed deliveries whose deadline and confirmation are over by lastDuplicate at server time now.
 // A duplicate is refused by its deadline from then on, and none is expected, which counts where the server's clock is
-// set back behind the deadline. tidy shrinks the file when it has become large, or when nothing in it matters any more.
+// set back behind the deadline. tidy shrinks the file when it has become large, or when nothing in it matters any more,
+// and closes it while no delivery is open.
 func (j *journal) tidy(now int64) error {
 	j.swap.Lock()
 	defer j.swap.Unlock()
@@ -198,6 +204,9 @@ func (j *journal) tidy(now int64) error {
 	empty := len(j.led.open) == 0 && len(j.led.confirmed) == 0
 	if empty && j.size > emptyJournalBytes || j.size > max(compactAtBytes, 2*j.compacted) {
 		return j.rewriteLocked()
+	}
+	if len(j.led.open) == 0 {
+		return j.closeLocked()
 	}
 	return nil
 }
@@ -215,6 +224,9 @@ func (j *journal) add(r record) error {
 func (j *journal) addLocked(r record) error {
 	j.led.apply(r)
 	j.buf = appendFrame(j.buf[:0], r)
+	if err := j.openLocked(); err != nil {
+		return fmt.Errorf("write journal: %w", err)
+	}
 	if _, err := j.file.WriteAt(j.buf, j.size); err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
@@ -222,25 +234,40 @@ func (j *journal) addLocked(r record) error {
 	return nil
 }
 
-// rewriteLocked replaces the file by one that holds the ledger and nothing else. The caller holds swap and mu, or has
-// the journal to itself.
+// rewriteLocked replaces the file by one that holds the ledger and nothing else, and leaves it closed. The caller holds
+// swap and mu, or has the journal to itself.
 func (j *journal) rewriteLocked() error {
 	var b []byte
 	for _, r := range j.led.records() {
 		b = appendFrame(b, r)
 	}
 	// Closed first, because Windows does not replace an open file.
-	if j.file != nil {
-		j.file.Close()
+	_ = j.closeLocked() // what it held is written anew
+	if err := writeFile(j.path, b); err != nil {
+		return err
 	}
-	err := writeFile(j.path, b)
-	if err == nil {
-		j.size, j.compacted = int64(len(b)), int64(len(b))
-	}
-	return errors.Join(err, j.reopenLocked())
+	j.size, j.compacted = int64(len(b)), int64(len(b))
+	return nil
 }
 
-func (j *journal) reopenLocked() (err error) {
-	j.file, err = os.OpenFile(j.path, os.O_WRONLY, 0)
-	return err
+// openLocked opens the file if it is not. The caller holds mu, or has the journal to itself.
+func (j *journal) openLocked() error {
+	if j.file != nil {
+		return nil
+	}
+	f, err := os.OpenFile(j.path, os.O_WRONLY, 0)
+	if err != nil {
+		return err // a nil file stays nil
+	}
+	j.file = f
+	return nil
+}
+
+// closeLocked closes the file if it is open. The caller holds swap and mu, or has the journal to itself.
+func (j *journal) closeLocked() error {
+	f := j.file
+	if j.file = nil; f == nil {
+		return nil
+	}
+	return f.Close()
 }

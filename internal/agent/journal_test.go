@@ -235,6 +235,47 @@ func TestJournalTidy(t *testing.T) {
 	}
 }
 
+// TestJournalIdle shows that the file is open only while a delivery is.
+func TestJournalIdle(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	open := func(j *journal, want bool, when string) {
+		t.Helper()
+		if got := j.file != nil; got != want {
+			t.Errorf("%s: open %v, want %v", when, got, want)
+		}
+	}
+	open(openTestJournal(t, dir), false, "new")
+	j := openTestJournal(t, dir)
+	open(j, false, "at the start")
+	d := &wire.Deliver{Delivery: "f-a", Deadline: 9000, SHA256: make([]byte, 32)}
+	for n := range 2 {
+		_, _, err := j.taken(d, 100)
+		must(t, err)
+		must(t, j.tidy(200))
+		open(j, true, "at work")
+		must(t, j.outcome(&wire.Report{Delivery: d.Delivery, Started: 100, Finished: 300}))
+		must(t, j.tidy(300))
+		open(j, true, "not confirmed")
+		must(t, j.confirmed(d.Delivery, 400))
+		must(t, j.tidy(400))
+		open(j, false, "confirmed")
+		d.Delivery += "-next"
+		again := openTestJournal(t, dir)
+		if diff := cmp.Diff(j.led.confirmed, again.led.confirmed); diff != "" || len(j.led.confirmed) != n+1 {
+			t.Errorf("read again (-written +read):\n%s", diff)
+		}
+	}
+	must(t, j.tidy(9000+lastDuplicate))
+	open(j, false, "rewritten")
+
+	must(t, os.Remove(j.path))
+	if err := j.released("f-a"); err == nil {
+		t.Error("what cannot be written is no error")
+	}
+	open(j, false, "without a file")
+}
+
 func TestJournalCompacts(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
