@@ -37,7 +37,7 @@ removed if every invariant held, and kept otherwise.
 Exit code 1: an invariant was broken, or the simulation itself failed.`,
 		Example: `  waybill sim
   waybill sim --machines 200 --processes 20 --deliveries 10000 --kills 500
-  waybill sim --machines 10000 --processes 1 --kills 0      # needs 45,000 open files`,
+  waybill sim --machines 10000 --processes 1 --kills 0      # needs 15,500 open files`,
 		Args: usageArgs(cobra.NoArgs),
 	}
 	o.Config, o.output = sim.DefaultConfig(), term.FormatTable

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nkeys"
 
+	"github.com/openwaybill/waybill/internal/lockfile"
 	"github.com/openwaybill/waybill/internal/place"
 	"github.com/openwaybill/waybill/internal/wire"
 )
@@ -21,6 +22,9 @@ import (
 type Config struct {
 	// StateDir holds the identity that Enroll wrote, and the journal. One agent at a time may use it.
 	StateDir string
+	// Locks, if not nil, holds StateDir in place of a file that the agent keeps open: for a process full of agents. It
+	// keeps other agents off as well, in this process and in others.
+	Locks *lockfile.Shared
 	// Root and AllowDirs restrict where files may be placed; see place.Config.
 	Root      string
 	AllowDirs []string
@@ -104,7 +108,11 @@ func New(cfg Config, log *slog.Logger) (*Agent, error) {
 // server and returns nil. It returns an error if the state directory cannot be used, and ErrDeregistered or
 // ErrQuarantined if the server does not want this agent any more. It reconnects for ever. It may be called once.
 func (a *Agent) Run(ctx context.Context) error {
-	unlock, err := lockState(ctx, a.cfg.StateDir)
+	try := lockfile.TryLock
+	if a.cfg.Locks != nil {
+		try = a.cfg.Locks.TryLock
+	}
+	unlock, err := lockState(ctx, a.cfg.StateDir, try)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nkeys"
 
+	"github.com/openwaybill/waybill/internal/lockfile"
 	"github.com/openwaybill/waybill/internal/wire"
 )
 
@@ -50,7 +51,7 @@ func enroll(ctx context.Context, o EnrollOptions, d *dialer) (Status, error) {
 	if err := os.Chmod(o.StateDir, 0o700); err != nil {
 		return Status{}, fmt.Errorf("protect state directory: %w", err)
 	}
-	unlock, err := lockState(ctx, o.StateDir)
+	unlock, err := lockState(ctx, o.StateDir, lockfile.TryLock)
 	if err != nil {
 		return Status{}, err
 	}

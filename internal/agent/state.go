@@ -167,11 +167,11 @@ func ReadStatus(dir string) (Status, error) {
 // holds the lock for a moment.
 const lockPatience = time.Second
 
-// lockState takes the state directory dir for this process alone.
-func lockState(ctx context.Context, dir string) (unlock func(), err error) {
+// lockState takes the state directory dir for one agent alone, with try.
+func lockState(ctx context.Context, dir string, try func(string) (func(), error)) (unlock func(), err error) {
 	path := filepath.Join(dir, lockName)
 	for end := time.Now().Add(lockPatience); ; {
-		unlock, err := lockfile.TryLock(path)
+		unlock, err := try(path)
 		if !errors.Is(err, lockfile.ErrLocked) {
 			return unlock, err
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/openwaybill/waybill/internal/agent"
+	"github.com/openwaybill/waybill/internal/lockfile"
 	"github.com/openwaybill/waybill/internal/place"
 	"github.com/openwaybill/waybill/internal/wire"
 )
@@ -21,7 +22,8 @@ import (
 // machinesRole makes a child a host of machines.
 type machinesRole struct {
 	Seed     uint64
-	Life     int // which process of the same machines it is
+	Life     int    // which process of the same machines it is
+	Lock     string // the file that holds the locks of its machines
 	Machines []*machine
 }
 
@@ -39,12 +41,17 @@ func (m *machine) published() string { return m.Root + ".published" }
 func (c *child) host(in *bufio.Reader, role *machinesRole) error {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	h := &host{child: c, seed: role.Seed, life: role.Life, nets: map[int]*network{}, counts: counts{}}
+	locks, err := lockfile.Share(role.Lock)
+	if err != nil {
+		return err
+	}
+	defer locks.Close()
+	h := &host{child: c, seed: role.Seed, life: role.Life, locks: locks, nets: map[int]*network{}, counts: counts{}}
 	for _, m := range role.Machines {
 		h.run(ctx, m)
 	}
 	go h.tell(ctx)
-	err := obey(in, func(cmd command) { h.obey(ctx, cmd) })
+	err = obey(in, func(cmd command) { h.obey(ctx, cmd) })
 	stop()
 	h.agents.Wait()
 	c.say(notice{Counts: h.counted()})
@@ -56,6 +63,7 @@ type host struct {
 	*child
 	seed   uint64
 	life   int
+	locks  *lockfile.Shared
 	agents sync.WaitGroup
 
 	mu     sync.Mutex
@@ -137,7 +145,7 @@ func (h *host) run(ctx context.Context, m *machine) {
 	log := h.log.With("machine", m.Number)
 	f := &fate{host: h, machine: m.Number, published: m.published(), seen: map[string]int{}}
 	a, err := agent.New(agent.Config{
-		StateDir: m.State, Root: m.Root, Version: "sim",
+		StateDir: m.State, Locks: h.locks, Root: m.Root, Version: "sim",
 		Backoff: agent.Backoff{First: 200 * time.Millisecond, Max: 2 * time.Second},
 		Hooks: agent.Hooks{
 			Trace: f.trace, Fault: f.disk, Message: f.message, Dial: h.net(m.Number).dial,

@@ -221,7 +221,9 @@ func (r *run) restartServer(ctx context.Context, i int) error {
 func (r *run) startProcess(i int) error {
 	r.mu.Lock()
 	r.lives[i]++
-	role := machinesRole{Seed: r.plan.seed, Life: r.lives[i]}
+	role := machinesRole{
+		Seed: r.plan.seed, Life: r.lives[i], Lock: filepath.Join(r.cfg.Dir, fmt.Sprintf("machines-%d.lock", i)),
+	}
 	for _, m := range slices.Concat(r.fleet, r.clones) {
 		if r.plan.processOf(m.Number) == i {
 			role.Machines = append(role.Machines, m)

@@ -72,7 +72,7 @@ func DefaultConfig() Config {
 	return Config{Machines: 40, Processes: 8, Deliveries: 400, Kills: 20, MaxTimeout: 20 * time.Second}
 }
 
-// Validate reports every setting that makes no sense.
+// Validate reports every setting that makes no sense, or is too much for this machine.
 func (c *Config) Validate() error {
 	var errs []error
 	if c.Machines < 4 {
@@ -90,7 +90,7 @@ func (c *Config) Validate() error {
 	if c.MaxTimeout < minTimeout {
 		errs = append(errs, fmt.Errorf("a timeout of %s is less than the API takes; use %s at least", c.MaxTimeout, minTimeout))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, enoughFiles(c.Machines, mayOpen()))...)
 }
 
 // minTimeout is the least that SendFile takes (api.md: Timeout).
@@ -123,6 +123,21 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		return nil, err
 	}
 	return r.report(), nil
+}
+
+// spareFiles is how many files a process may need beside what its machines do: for placing, for its own use.
+const spareFiles = 500
+
+// enoughFiles returns an error if limit, how many files a process may open, is too low; 0: it has none. A machine is a
+// connection, at both ends. Half as many come on top: some of them have two after the first was cut or stalled, and a
+// journal is open while there is something to tell. All machines meet at one server, so more processes do not help.
+func enoughFiles(machines int, limit uint64) error {
+	need := uint64(machines + machines/2 + spareFiles)
+	if limit == 0 || need <= limit {
+		return nil
+	}
+	return fmt.Errorf("a process may open %d files here, and a server of %d machines needs %d; raise the limit "+
+		"(ulimit -n %d), or use fewer machines", limit, machines, need, need)
 }
 
 // simulate goes through the phases of a run.

@@ -5,6 +5,7 @@ package sim
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -116,6 +117,24 @@ func TestValidate(t *testing.T) {
 		change(&cfg)
 		if _, err := Run(t.Context(), cfg); err == nil {
 			t.Errorf("%s: no error", what)
+		}
+	}
+}
+
+// TestEnoughFiles shows that a fleet too large for the limit of open files is refused before anything is made.
+func TestEnoughFiles(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		machines int
+		limit    uint64
+		ok       bool
+	}{{10_000, 0, true}, {10_000, 15_500, true}, {10_000, 15_499, false}, {40, 1024, true}} {
+		err := enoughFiles(c.machines, c.limit)
+		if (err == nil) != c.ok {
+			t.Errorf("%d machines, %d files: %v", c.machines, c.limit, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), fmt.Sprint("ulimit -n ", c.machines+c.machines/2+spareFiles)) {
+			t.Errorf("it does not say how many are needed: %v", err)
 		}
 	}
 }
