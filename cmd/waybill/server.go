@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -84,27 +83,22 @@ func settingsOf(flags *pflag.FlagSet) []api.Setting {
 	return list
 }
 
-var passwordWord = regexp.MustCompile(`(?i)(password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)`)
+var (
+	passwordWord = regexp.MustCompile(`(?i)(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)`)
+	// inURL finds the password of a URL: whatever is between its user and the last @, for it may hold anything.
+	inURL    = regexp.MustCompile(`(?s)^(\w+://[^:/?@]*):.*@`)
+	nextURL  = regexp.MustCompile(`,(\w+://)`)
+	between  = "\x00" // in no setting
+	hideWord = "${1}xxxxx"
+)
 
 // withoutSecret hides the password of a URL, or of several with commas between them, and of the keyword form of PostgreSQL.
 func withoutSecret(value string) string {
-	parts := strings.Split(value, ",")
+	parts := strings.Split(nextURL.ReplaceAllString(value, between+"$1"), between)
 	for i, part := range parts {
-		if !strings.Contains(part, "://") {
-			continue
-		}
-		u, err := url.Parse(part)
-		if err != nil { // then it cannot be told what in it is secret
-			parts[i] = "…"
-			continue
-		}
-		if q := u.Query(); q.Has("password") {
-			q.Set("password", "xxxxx")
-			u.RawQuery = q.Encode()
-		}
-		parts[i] = u.Redacted()
+		parts[i] = inURL.ReplaceAllString(part, "${1}:xxxxx@")
 	}
-	return passwordWord.ReplaceAllString(strings.Join(parts, ","), "${1}xxxxx")
+	return passwordWord.ReplaceAllString(strings.Join(parts, ","), hideWord)
 }
 
 // addFlags adds every setting of a server. Their names are those of the settings file and, with WAYBILL_, of the
