@@ -62,12 +62,12 @@ func TestConsole(t *testing.T) {
 
 	// Send: text, two machines, a look at who will be hit. What becomes of it is shown without loading the page again.
 	b.open("send")
-	b.run(chromedp.Click("button.main"), chromedp.WaitVisible("#send")) // the directory is required: nothing is sent
+	b.run(press("button.main"), chromedp.WaitVisible("#send")) // the directory is required: nothing is sent
 	b.run(chromedp.SetValue("#text", "one\ntwo 文\n"), chromedp.SetValue("#fname", "app.conf"), chromedp.SetValue("#dir", "/etc/app"),
 		chromedp.SetValue("#owner", testenvOwner(t)), chromedp.SetValue("#fgroup", testenvGroup(t)),
-		chromedp.Evaluate(`document.querySelectorAll("[name=machine]").forEach(e => e.click())`, nil), chromedp.Click("[hx-post$=preview]"))
+		chromedp.Evaluate(`document.querySelectorAll("[name=machine]").forEach(e => e.click())`, nil), press("[hx-post$=preview]"))
 	b.await("2 machines will receive the file.")
-	b.run(chromedp.Click("button.main"), chromedp.WaitVisible("#targets"))
+	b.run(press("button.main"), chromedp.WaitVisible("#targets"))
 	b.await("2 Success")
 	for _, a := range []*testenv.Agent{web, db} {
 		if got, err := os.ReadFile(a.Path("/etc/app", "app.conf")); err != nil || string(got) != "one\ntwo 文\n" {
@@ -100,9 +100,9 @@ func TestConsole(t *testing.T) {
 	if ids := is[string](b, `document.querySelector("#ids").value`); len(strings.Fields(ids)) != 2 {
 		t.Errorf("to send again to: %q", ids)
 	}
-	b.run(chromedp.SetValue("#fgroup", testenvGroup(t)), chromedp.Click("[hx-post$=preview]"))
+	b.run(chromedp.SetValue("#fgroup", testenvGroup(t)), press("[hx-post$=preview]"))
 	b.await("2 machines will receive the file.")
-	b.run(chromedp.Click("button.main"), chromedp.WaitVisible("#targets"))
+	b.run(press("button.main"), chromedp.WaitVisible("#targets"))
 	b.await("2 Success")
 
 	// A file from the reader's disk, whose name is taken over.
@@ -112,9 +112,9 @@ func TestConsole(t *testing.T) {
 	}
 	b.open("send?machine=" + string(web.ID))
 	b.run(chromedp.SetUploadFiles("#file", []string{upload}), chromedp.SetValue("#dir", "/etc/app"),
-		chromedp.SetValue("#owner", testenvOwner(t)), chromedp.SetValue("#fgroup", testenvGroup(t)), chromedp.Click("[hx-post$=preview]"))
+		chromedp.SetValue("#owner", testenvOwner(t)), chromedp.SetValue("#fgroup", testenvGroup(t)), press("[hx-post$=preview]"))
 	b.await("1 machine will receive the file.")
-	b.run(chromedp.Click("button.main"), chromedp.WaitVisible("#targets"))
+	b.run(press("button.main"), chromedp.WaitVisible("#targets"))
 	b.await("1 Success")
 	if got, err := os.ReadFile(web.Path("/etc/app", "from-disk.bin")); err != nil || string(got) != "\x00\xff\r\n binary" {
 		t.Errorf("on the machine is %q, %v", got, err)
@@ -122,17 +122,53 @@ func TestConsole(t *testing.T) {
 
 	// What the API refuses is shown inside the page, which keeps what was entered.
 	b.open("send?machine=" + string(web.ID))
-	b.run(chromedp.SetValue("#text", "kept"), chromedp.SetValue("#fname", "a/b"), chromedp.SetValue("#dir", "/etc/app"), chromedp.Click("[hx-post$=preview]"))
+	b.run(chromedp.SetValue("#text", "kept"), chromedp.SetValue("#fname", "a/b"), chromedp.SetValue("#dir", "/etc/app"), press("[hx-post$=preview]"))
 	b.await("1 machine will receive the file.")
-	b.run(chromedp.Click("button.main"), chromedp.WaitVisible("#flash .fault"))
+	b.run(press("button.main"), chromedp.WaitVisible("#flash .fault"))
 	b.await("InvalidParameter")
 	if kept := is[string](b, `document.querySelector("#text").value`); kept != "kept" {
 		t.Errorf("after an error the form has %q", kept)
 	}
 
+	// A file that is dropped, and machines by name, tag and resource group.
+	group, err := s.Client.CreateResourceGroup(t.Context(), "tills", "the tills")
+	if err == nil {
+		err = s.Client.JoinResourceGroup(t.Context(), group.ID, api.InstanceType, string(db.ID))
+	}
+	if err == nil {
+		err = s.Client.TagResources(t.Context(), api.InstanceType, []string{string(db.ID)}, []waybill.Tag{{Key: "site", Value: "7"}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.open("send")
+	b.run(chromedp.Evaluate(`{
+		const data = new DataTransfer();
+		data.items.add(new File(["dropped"], "dropped.txt"));
+		document.querySelector("[data-drop]").dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));
+	}`, nil), chromedp.SetValue("#dir", "/etc/app"), chromedp.SetValue("#owner", testenvOwner(t)), chromedp.SetValue("#fgroup", testenvGroup(t)))
+	for _, by := range []struct{ by, input, value, want string }{
+		{"name", "#pattern", "test-*", "2 machines will receive the file."},
+		{"tag", "#tags", "site=7", "1 machine will receive the file."},
+		{"all", "", "", "2 machines will receive the file."},
+		{"group", "#rg", group.ID, "1 machine will receive the file."},
+	} {
+		b.run(chromedp.Click("[data-by][value=" + by.by + "]"))
+		if by.input != "" {
+			b.run(chromedp.SetValue(by.input, by.value))
+		}
+		b.run(press("[hx-post$=preview]"))
+		b.await(by.want)
+	}
+	b.run(press("button.main"), chromedp.WaitVisible("#targets"))
+	b.await("1 Success")
+	if got, err := os.ReadFile(db.Path("/etc/app", "dropped.txt")); err != nil || string(got) != "dropped" {
+		t.Errorf("of the file that was dropped, on the machine is %q, %v", got, err)
+	}
+
 	// An error of a form is shown inside the page.
 	b.open("send")
-	b.run(chromedp.Click(`[data-by][value=tag]`), chromedp.SetValue("#tags", "no=such"), chromedp.Click("[hx-post$=preview]"))
+	b.run(chromedp.Click(`[data-by][value=tag]`), chromedp.SetValue("#tags", "no=such"), press("[hx-post$=preview]"))
 	b.await("No machine is chosen by this.")
 
 	// A machine: tags, name, history.
@@ -201,7 +237,7 @@ func TestConsole(t *testing.T) {
 	b.await("database")
 
 	// What an error of the API recommends is a page, for whoever reads it.
-	_, err := s.Client.DescribeManagedInstances(t.Context(), api.InstanceFilter{}, api.Paging{MaxResults: 1000})
+	_, err = s.Client.DescribeManagedInstances(t.Context(), api.InstanceFilter{}, api.Paging{MaxResults: 1000})
 	refused, ok := errors.AsType[*api.Error](err)
 	if !ok || !strings.HasPrefix(refused.Recommend, b.base+"errors/") {
 		t.Fatalf("%v recommends %q", err, refused.Recommend)
@@ -265,6 +301,11 @@ func enrolAs(t *testing.T, commands []string) string {
 	return string(id)
 }
 
+// press presses a button wherever on the page it is: while parts come and go, it moves from under a pointer.
+func press(selector string) chromedp.Action {
+	return chromedp.Evaluate(fmt.Sprintf(`document.querySelector(%q).click()`, selector), nil)
+}
+
 // testenvOwner and testenvGroup are who the tests run as, whom a file can always belong to.
 func testenvOwner(*testing.T) string { return testenv.File().File.Owner }
 func testenvGroup(*testing.T) string { return testenv.File().File.Group }
@@ -277,7 +318,7 @@ func TestConsoleSessionEnds(t *testing.T) {
 	b.signIn(s.Key.AccessKeyID, s.Key.AccessKeySecret)
 	b.open("send")
 	s.Later(2 * time.Hour) // nobody has used it for an hour
-	b.run(chromedp.Click(`[data-by][value=all]`), chromedp.Click("[hx-post$=preview]"), chromedp.WaitVisible("#secret"))
+	b.run(chromedp.Click(`[data-by][value=all]`), press("[hx-post$=preview]"), chromedp.WaitVisible("#secret"))
 	if at := is[string](b, "location.search"); !strings.Contains(at, url.QueryEscape("/console/send")) {
 		t.Errorf("signing in does not lead back: %s", at)
 	}
