@@ -83,11 +83,14 @@ func TestKicks(t *testing.T) {
 		t.Errorf("while updating: %q", got)
 	}
 	p.Updating(false)
-	if got := s.kick(c, "kick_vm agent stop"); got != "accept:kick_vm agent stop" {
-		t.Errorf("stop: %q", got)
-	}
+	const stop = "kick_vm agent stop"
+	s.push(c, stop) // it may end before its reply is on its way
 	if err := p.ended(); err != ErrStopped {
 		t.Errorf("Run: %v", err)
+	}
+	kicks := p.Snapshot().Kicks
+	if got, want := kicks[len(kicks)-1], (Kick{Message: stop, Reply: "accept:" + stop}); got != want {
+		t.Errorf("stop: %+v", got)
 	}
 	const second = "kick_vm file create f-1"
 	if got, want := p.Snapshot().Kicks[1], (Kick{Message: second, Reply: "accept:" + second}); got != want {
