@@ -30,7 +30,7 @@ const (
 	agentSenders = 8
 	idleFor      = 5 * time.Second
 
-	// Much more than the agent is large arrives in the largest files that a server can be told to take.
+	// Much more than the agent is large arrives, in files near the most that a message carries; larger ones are fetched.
 	floodFile    = 384 << 10 // bytes; 512 KiB as Base64
 	floodAtOnce  = 50        // files
 	floodVariety = 7         // contents; the server stores each once
