@@ -115,6 +115,7 @@ func (s *scripted) handle(subject, reply string, data []byte) {
 		}
 	}
 	var answer any
+	var again []wire.Deliver
 	switch {
 	case s.silent(op, nth):
 	case op == wire.OpHello:
@@ -126,6 +127,8 @@ func (s *scripted) handle(subject, reply string, data []byte) {
 		must(s.t, wire.Decode(data, &r))
 		s.open = slices.DeleteFunc(s.open, func(d wire.Deliver) bool { return d.Delivery == r.Delivery })
 		answer = &wire.Confirm{Now: s.now()}
+	case op == wire.OpBeat:
+		again = s.missingLocked(data)
 	case op == wire.OpBye:
 		answer = struct{}{}
 	}
@@ -133,6 +136,9 @@ func (s *scripted) handle(subject, reply string, data []byte) {
 	s.changed = make(chan struct{})
 	b := s.bus
 	s.mu.Unlock()
+	for i := range again {
+		must(s.t, b.Publish(wire.ToAgent(instance, wire.OpDeliver), wire.Encode(&again[i])))
+	}
 	if answer != nil && reply != "" {
 		must(s.t, b.Publish(reply, wire.Encode(answer)))
 	}
@@ -149,6 +155,14 @@ func (s *scripted) pageLocked(data []byte) *wire.PullReply {
 		rest[i].Sent = s.now()
 	}
 	return &wire.PullReply{Deliveries: rest[:n], More: n < len(rest)}
+}
+
+// missingLocked returns what is open and an agent with that beat does not have: it is pushed again, as the server does.
+func (s *scripted) missingLocked(data []byte) []wire.Deliver {
+	var beat wire.Beat
+	must(s.t, wire.Decode(data, &beat))
+	missing := slices.Clone(s.open)
+	return slices.DeleteFunc(missing, func(d wire.Deliver) bool { return slices.Contains(beat.Open, d.Delivery) })
 }
 
 // hold makes d open, as if it had been sent while the agent was away.
