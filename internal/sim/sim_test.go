@@ -174,23 +174,36 @@ func TestChecks(t *testing.T) {
 	t.Parallel()
 	success := client.Target{Status: waybill.Success}
 	failed := client.Target{Status: waybill.Failed, ErrorCode: "FileCreateFail"}
+	putOn := func(t *testing.T, m *machine, name string, content []byte, mode os.FileMode) {
+		t.Helper()
+		path := filepath.Join(m.Root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, content, mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
 	put := func(name string, content []byte, mode os.FileMode) func(*testing.T, *run, *sent) {
 		return func(t *testing.T, r *run, s *sent) {
 			t.Helper()
 			if content == nil {
 				content = r.plan.content(s.delivery)
 			}
-			path := filepath.Join(r.fleet[0].Root, name)
-			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(path, content, mode); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Chmod(path, mode); err != nil {
-				t.Fatal(err)
-			}
+			putOn(t, r.fleet[0], name, content, mode)
 		}
+	}
+	twin := func(t *testing.T, r *run) *machine {
+		t.Helper()
+		m := &machine{Number: 1, Instance: "mi-1", Root: filepath.Join(t.TempDir(), "root"), State: t.TempDir()}
+		if err := m.makeRoot(); err != nil {
+			t.Fatal(err)
+		}
+		r.clones = append(r.clones, m)
+		return m
 	}
 	own := filepath.Join(ownDir, "f")
 	for _, tc := range []struct {
@@ -208,6 +221,14 @@ func TestChecks(t *testing.T) {
 		{"temporary left", failed, nil, put(filepath.Join(ownDir, ".waybill-x"), nil, 0o600), invWhole},
 		{"Success and nothing there", success, nil, func(*testing.T, *run, *sent) {}, invSuccess},
 		{"failed and the bytes are there", failed, nil, put(own, nil, 0o644), invSuccess},
+		{"one clone failed, the bytes are with the other", failed, nil, func(t *testing.T, r *run, s *sent) {
+			putOn(t, twin(t, r), own, r.plan.content(s.delivery), 0o644)
+		}, -1},
+		{"failed and the bytes are with both clones", failed, nil, func(t *testing.T, r *run, s *sent) {
+			for _, m := range []*machine{r.fleet[0], twin(t, r)} {
+				putOn(t, m, own, r.plan.content(s.delivery), 0o644)
+			}
+		}, invSuccess},
 		{"somebody's else", failed, nil, put("/srv/other", nil, 0o644), invOwn},
 		{"carried out twice", client.Target{Status: waybill.Failed, ErrorCode: "FileAlreadyExists"}, nil, put(own, nil, 0o644), invOnce},
 		{"published twice", success, nil, func(t *testing.T, r *run, s *sent) {
