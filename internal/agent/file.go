@@ -3,20 +3,34 @@
 package agent
 
 import (
+	"bufio"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 )
 
-// writeFile replaces the file at path by one with content b, readable by its owner only. It returns once that survives
-// a crash; until then the old content stays. Only one writer may do so at a time.
+// writeFile replaces the file at path by one with content b, as replaceFile does.
 func writeFile(path string, b []byte) error {
+	return replaceFile(path, func(w io.Writer) error {
+		_, err := w.Write(b)
+		return err
+	})
+}
+
+// replaceFile replaces the file at path by one with what write writes, readable by its owner only. It returns once that
+// survives a crash; until then the old content stays. Only one writer may do so at a time.
+func replaceFile(path string, write func(io.Writer) error) error {
 	temp := path + ".new"
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(b)
+	w := bufio.NewWriter(f)
+	err = write(w)
+	if err == nil {
+		err = w.Flush()
+	}
 	if err == nil {
 		err = f.Sync()
 	}

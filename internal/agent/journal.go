@@ -5,10 +5,12 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/openwaybill/waybill/internal/place"
@@ -134,7 +136,8 @@ func (j *journal) outcome(r *wire.Report) error {
 func (j *journal) confirmed(delivery string, now int64) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	r := record{Kind: recordConfirmed, Delivery: delivery, Deadline: now}
+	// Cloned, because it may be part of a longer string, and many are kept until their deadline.
+	r := record{Kind: recordConfirmed, Delivery: strings.Clone(delivery), Deadline: now}
 	if e := j.led.open[delivery]; e != nil {
 		r.Deadline = max(now, e.deadline)
 	}
@@ -237,16 +240,23 @@ func (j *journal) addLocked(r record) error {
 // rewriteLocked replaces the file by one that holds the ledger and nothing else, and leaves it closed. The caller holds
 // swap and mu, or has the journal to itself.
 func (j *journal) rewriteLocked() error {
-	var b []byte
-	for _, r := range j.led.records() {
-		b = appendFrame(b, r)
-	}
 	// Closed first, because Windows does not replace an open file.
 	_ = j.closeLocked() // what it held is written anew
-	if err := writeFile(j.path, b); err != nil {
+	var size int64
+	err := replaceFile(j.path, func(w io.Writer) error {
+		for r := range j.led.records() { // one after the other: there may be many, and the agent is to stay small
+			j.buf = appendFrame(j.buf[:0], r)
+			size += int64(len(j.buf))
+			if _, err := w.Write(j.buf); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
 		return err
 	}
-	j.size, j.compacted = int64(len(b)), int64(len(b))
+	j.size, j.compacted = size, size
 	return nil
 }
 

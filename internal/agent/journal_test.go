@@ -341,7 +341,7 @@ func FuzzReplay(f *testing.F) {
 			t.Fatalf("the sound part alone: %d of %d, damaged %v", n, sound, damaged)
 		}
 		var again []byte
-		for _, r := range l.records() {
+		for r := range l.records() {
 			again = appendFrame(again, r)
 		}
 		if rewritten, _, _ := replay(again); !cmp.Equal(l, rewritten, ledgerCmp) {

@@ -5,8 +5,7 @@ package agent
 import (
 	"encoding/binary"
 	"hash/crc32"
-	"maps"
-	"slices"
+	"iter"
 
 	"github.com/openwaybill/waybill/internal/place"
 	"github.com/openwaybill/waybill/internal/wire"
@@ -116,24 +115,28 @@ func (l *ledger) entry(delivery string) *entry {
 }
 
 // records returns the shortest sequence of records that makes this ledger.
-func (l *ledger) records() []record {
-	var rs []record
-	for _, id := range slices.Sorted(maps.Keys(l.open)) {
-		e := l.open[id]
-		rs = append(rs, record{
-			Kind: recordTaken, Delivery: id, Deadline: e.deadline, Started: e.started, Attempt: e.attempts, File: &e.file,
-		})
-		if i := e.intent; i != nil {
-			rs = append(rs, record{Kind: recordIntent, Delivery: id, Now: i.at, Token: &i.token})
+func (l *ledger) records() iter.Seq[record] {
+	return func(yield func(record) bool) {
+		for id, e := range l.open {
+			if !yield(record{
+				Kind: recordTaken, Delivery: id, Deadline: e.deadline, Started: e.started, Attempt: e.attempts, File: &e.file,
+			}) {
+				return
+			}
+			if i := e.intent; i != nil && !yield(record{Kind: recordIntent, Delivery: id, Now: i.at, Token: &i.token}) {
+				return
+			}
+			if e.outcome != nil && !yield(record{Kind: recordOutcome, Delivery: id, Report: e.outcome}) {
+				return
+			}
 		}
-		if e.outcome != nil {
-			rs = append(rs, record{Kind: recordOutcome, Delivery: id, Report: e.outcome})
+		for id, deadline := range l.confirmed {
+			if !yield(record{Kind: recordConfirmed, Delivery: id, Deadline: deadline}) {
+				return
+			}
 		}
+		yield(record{Kind: recordTime, Now: l.now}) // after the older times of intents
 	}
-	for _, id := range slices.Sorted(maps.Keys(l.confirmed)) {
-		rs = append(rs, record{Kind: recordConfirmed, Delivery: id, Deadline: l.confirmed[id]})
-	}
-	return append(rs, record{Kind: recordTime, Now: l.now}) // after the older times of intents
 }
 
 // A record is framed by the length of its CBOR form and the CRC-32C of that length and form, both little-endian. The
