@@ -693,6 +693,49 @@ func TestMemoryIsBoundedWhileTheDiskHangs(t *testing.T) {
 	awaitReports(s, count)
 }
 
+// TestMemoryIsBoundedWhileAPullWaits pushes many large files to an agent whose pull waits for room: it keeps few of them,
+// and asks for the others.
+func TestMemoryIsBoundedWhileAPullWaits(t *testing.T) {
+	const size = 400 << 10
+	const before, meanwhile = maxHeld/size + 2, 60 // 24 MiB are pushed
+	s := newScripted(t)                            // not parallel: it measures the heap
+	dir, instance := s.enroll()
+	shared := []byte(strings.Repeat("x", size)) // so that this end has it once
+	deliver := func(i int) *wire.Deliver {
+		d := s.deliverTo(fmt.Sprintf("f-%03d", i), "/", fmt.Sprint(i), string(shared))
+		d.Content = shared
+		return d
+	}
+	for i := range before {
+		s.hold(deliver(i))
+	}
+	works := make(chan struct{})
+	a := runAgent(s, dir, instance, t.TempDir(), func(c *Config) {
+		c.Hooks.Fault = func(place.Step, string) error { <-works; return nil }
+	})
+	await[wire.Ack](s, wire.OpAck, (maxHeld-wire.MaxPullBytes)/size+1) // there is no room for another page
+	base := heapInUse()
+	for i := range meanwhile {
+		s.send(a.instance, deliver(before+i))
+	}
+	// Besides what waits, what the bus and the connection have in their buffers, of which they keep some.
+	const bound = maxPushed + 6<<20
+	late := time.After(patience)
+	for calm := 0; calm < 20; { // looks at the heap, each of which takes longer than a message on its way
+		if grown := heapInUse() - base; grown <= bound {
+			calm++
+			continue
+		}
+		select {
+		case <-late:
+			t.Fatalf("the heap grew by %d bytes", heapInUse()-base)
+		default:
+		}
+	}
+	close(works)
+	awaitReports(s, before+meanwhile)
+}
+
 // TestNoSecretsLogged looks for content, token and key in all that the agent says.
 func TestNoSecretsLogged(t *testing.T) {
 	t.Parallel()

@@ -150,9 +150,12 @@ func (s *scripted) pageLocked(data []byte) *wire.PullReply {
 	rest := slices.Clone(s.open)
 	slices.SortFunc(rest, func(a, b wire.Deliver) int { return strings.Compare(a.Delivery, b.Delivery) })
 	rest = slices.DeleteFunc(rest, func(d wire.Deliver) bool { return d.Delivery <= p.After })
-	n := min(len(rest), wire.MaxPull)
-	for i := range rest {
-		rest[i].Sent = s.now()
+	n, size := 0, 0
+	for ; n < min(len(rest), wire.MaxPull); n++ {
+		if size += len(rest[n].Content); n > 0 && size > wire.MaxPullBytes {
+			break
+		}
+		rest[n].Sent = s.now()
 	}
 	return &wire.PullReply{Deliveries: rest[:n], More: n < len(rest)}
 }

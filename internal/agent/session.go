@@ -25,7 +25,7 @@ const (
 	defaultBeat    = time.Minute
 	minBeat        = time.Second
 
-	pushBuffer    = 256 // messages received and not looked at; more are dropped, and asked for again
+	pushBuffer    = 256 // messages received and not looked at, which is soon done; more are dropped, and asked for again
 	controlBuffer = 64
 	writeBuffer   = 4 << 10 // bytes; an idle agent should be small
 )
@@ -191,8 +191,9 @@ func (s *session) serve(ctx, work context.Context) (welcomed bool, err error) {
 		pulled  = make(chan error, 1)
 		renewed = make(chan error, 1)
 
-		pushes  <-chan *nats.Msg // nil until older deliveries are pulled: they go first
+		older   = true // deliveries are to be pulled first …
 		pulling bool
+		pushed  queue // … and what is pushed meanwhile waits
 		beatGap time.Duration
 		beat    = newStoppedTimer()
 		renew   = newStoppedTimer()
@@ -202,7 +203,7 @@ func (s *session) serve(ctx, work context.Context) (welcomed bool, err error) {
 	defer renew.Stop()
 	defer resend.Stop()
 	pull := func() {
-		pulling, pushes = true, nil
+		pulling, older = true, true
 		s.tasks.Go(func() { pulled <- s.pull(own, work) })
 	}
 
@@ -243,9 +244,16 @@ func (s *session) serve(ctx, work context.Context) (welcomed bool, err error) {
 			if err != nil {
 				continue // the session is ending
 			}
-			pulling, pushes = false, s.pushes
-		case m := <-pushes:
-			s.deliver(work, m)
+			pulling, older = false, false
+			for _, m := range pushed.take() {
+				s.deliver(work, m)
+			}
+		case m := <-s.pushes:
+			if !older {
+				s.deliver(work, m)
+			} else if !pushed.add(m) {
+				s.a.exec.miss() // the next pull brings it
+			}
 		case m := <-s.control:
 			s.controlled(m)
 		case <-beat.C:
@@ -263,6 +271,29 @@ func (s *session) serve(ctx, work context.Context) (welcomed bool, err error) {
 		case <-changed:
 		}
 	}
+}
+
+// queue is what was pushed and waits. It is bounded in bytes: what is pushed while there is no room for it may be many
+// times what an agent is to need.
+type queue struct {
+	msgs  []*nats.Msg
+	bytes int
+}
+
+const maxPushed = 1 << 20 // bytes of pushed messages that wait
+
+func (q *queue) add(m *nats.Msg) bool {
+	if q.bytes+len(m.Data) > maxPushed {
+		return false
+	}
+	q.msgs, q.bytes = append(q.msgs, m), q.bytes+len(m.Data)
+	return true
+}
+
+func (q *queue) take() []*nats.Msg {
+	msgs := q.msgs
+	*q = queue{}
+	return msgs
 }
 
 func newStoppedTimer() *time.Timer {
