@@ -21,6 +21,9 @@ const (
 	InstancesMissing  Code = "instances-missing"
 	InstancesTooMany  Code = "instances-too-many"
 	InstanceNotFound  Code = "instance-not-found"
+	NothingSelected   Code = "nothing-selected" // no instance matches a selector
+	TargetsTooMany    Code = "targets-too-many"
+	TargetsConflict   Code = "targets-conflict" // they are given in two ways
 	NameTooLong       Code = "name-too-long"
 	NameInvalid       Code = "name-invalid"
 	DirInvalid        Code = "dir-invalid"

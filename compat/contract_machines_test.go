@@ -4,6 +4,8 @@ package compat
 
 import (
 	"encoding/json"
+	"fmt"
+	"maps"
 	"os"
 	"strconv"
 
@@ -247,16 +249,7 @@ func (c *contract) machines(f *fleet) {
 
 func (c *contract) deliveries(f *fleet) {
 	k := f.root
-	file := func(changes params) params {
-		p := params{
-			"InstanceId": list(f.till), "Name": "app.conf", "TargetDir": "/srv/app", "Content": "port = 80\n",
-			"FileOwner": strconv.Itoa(os.Geteuid()), "FileGroup": strconv.Itoa(os.Getegid()),
-		}
-		for name, value := range changes {
-			p[name] = value
-		}
-		return p
-	}
+	file := f.file
 	all := file(params{
 		"ContentType": "PlainText", "Description": "the app's settings", "Timeout": 60, "FileMode": "0640", "Overwrite": true,
 		"ResourceGroupId": f.group, "Tag": oneTag("env", "prod"), "ClientToken": "delivery-1",
@@ -372,6 +365,7 @@ func (c *contract) summaries(f *fleet) {
 	k.ok("DescribeManagedInstanceSummary", "all parameters", nil, want{
 		"InstanceGroups.InstanceGroup.0.AgentKind": "native",
 	})
+	k.ok("DescribeServer", "once more", nil, nil) // whichever is asked in JSON answers a list without entries
 	k.ok("DescribeServer", "without parameters", nil, want{"Checks.Check.0.Name": "database", "Checks.Check.0.Passed": true})
 }
 
@@ -422,4 +416,92 @@ func jsonText(items ...string) string {
 		panic(err) // texts
 	}
 	return string(b)
+}
+
+// nobodies are IDs of n instances that do not exist.
+func nobodies(n int) []string {
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("mi-nobody-%d", i)
+	}
+	return ids
+}
+
+// file is a delivery to till, but for some changes.
+func (f *fleet) file(changes params) params {
+	p := params{
+		"InstanceId": list(f.till), "Name": "app.conf", "TargetDir": "/srv/app", "Content": "port = 80\n",
+		"FileOwner": strconv.Itoa(os.Geteuid()), "FileGroup": strconv.Itoa(os.Getegid()),
+	}
+	maps.Copy(p, changes)
+	return p
+}
+
+// targets are the ways to say whom a file is meant for.
+func (c *contract) targets(f *fleet) {
+	k, file := f.root, f.file
+	for _, op := range []string{"SendFile", "PreviewSendFile"} {
+		with := func(changes params) params {
+			p := params{}
+			if op == "SendFile" {
+				p = file(nil)
+			}
+			delete(p, "InstanceId")
+			maps.Copy(p, changes)
+			return p
+		}
+		for _, bad := range []struct {
+			code, how string
+			change    params
+			arg       string
+		}{
+			{"MissingParam.InstanceId", "", nil, ""},
+			{"InvalidParameter.Conflict", "", params{"InstanceId": list(f.till), "AllInstances": true}, "InstanceId cannot be given together with AllInstances"},
+			{"InvalidParameter", "InstanceIds", params{"InstanceIds": "x"}, "InstanceIds"},
+			{"InvalidInstance.NotFound", "listed", params{"InstanceIds": jsonText("mi-none")}, ""},
+			{"InvalidResourceGroup.NotFound", "of instances", params{"TargetResourceGroupId": "rg-none"}, ""},
+		} {
+			k.refuse(op, bad.code, bad.how, with(bad.change), bad.arg)
+		}
+	}
+	k.refuse("PreviewSendFile", "InstanceIds.ExceedLimit", "", params{"InstanceId": copies(51, "mi-%d")}, "")
+	k.refuse("PreviewSendFile", "InvalidInstance.NotFound", "", params{"InstanceId": list("mi-none")}, "")
+
+	name := k.must("DescribeManagedInstances", params{"InstanceId": list(f.till)})
+	selector := params{
+		"ResourceTag": oneTag("env", "prod"), "InstanceName": name.text("Instances.0.InstanceName"), "TargetResourceGroupId": f.group,
+		"ActivationId": name.text("Instances.0.ActivationId"), "AllInstances": true, "ResourceGroupId": f.group,
+	}
+	preview := params{"ContentSize": 10, "MaxResults": 500}
+	maps.Copy(preview, selector)
+	k.ok("PreviewSendFile", "all selectors", preview, want{
+		"TotalCount": 1, "PreviewGroups.PreviewGroup.0.Outlook": "Reachable", "PreviewGroups.PreviewGroup.0.Count": 1,
+		"PreviewInstances.PreviewInstance.0.InstanceId": f.till,
+	})
+	page := k.ok("PreviewSendFile", "first page of a list", params{"InstanceIds": jsonText(f.till, "mi-zzz"), "MaxResults": 1}, want{
+		"TotalCount": 2, "PreviewInstances.PreviewInstance.#": 1,
+	})
+	k.ok("PreviewSendFile", "next page of a list", params{
+		"InstanceIds": jsonText(f.till, "mi-zzz"), "NextToken": page.text("NextToken"),
+	}, want{
+		"NextToken": "", "PreviewInstances.PreviewInstance.0.Outlook": "Ended",
+		"PreviewInstances.PreviewInstance.0.ErrorCode": "InstanceNotExists", "PreviewInstances.PreviewInstance.0.InstanceId": "mi-zzz",
+	})
+	k.ok("PreviewSendFile", "one by one", params{"InstanceId": list(f.silent)}, want{"PreviewInstances.PreviewInstance.0.Outlook": "Held"})
+	selected := file(selector)
+	delete(selected, "InstanceId")
+	id := k.ok("SendFile", "to all selectors", selected, nil).text("InvokeId")
+	k.await("DescribeSendFileTargets", "of selectors", params{"InvokeId": id}, want{
+		"TotalCount": 1, "InvokeInstances.InvokeInstance.0.InstanceId": f.till, "InvokeInstances.InvokeInstance.0.InvocationStatus": "Failed",
+	})
+	listed := file(params{"InstanceIds": jsonText(f.till)})
+	delete(listed, "InstanceId")
+	k.ok("SendFile", "to a list", listed, nil)
+	many := file(params{"InstanceIds": jsonText(append([]string{f.till}, nobodies(600)...)...)})
+	delete(many, "InstanceId")
+	id = k.must("SendFile", many).text("InvokeId")
+	k.ok("DescribeSendFileResults", "of many instances", params{"InvokeId": id}, want{
+		"Invocations.Invocation.0.VmCount": 601, "Invocations.Invocation.0.InvokeInstances.InvokeInstance.#": 500,
+		"Invocations.Invocation.0.InvokeInstancesOmitted": true,
+	})
 }

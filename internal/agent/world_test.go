@@ -361,7 +361,7 @@ func (w *world) send() {
 	d.deadline = time.Now().Truncate(time.Millisecond).Add(simTimeout)
 	var err error
 	d.id, err = w.service.Send(context.Background(), w.act(), control.SendRequest{
-		Region: simRegion, Instances: []waybill.InstanceID{w.instance}, Content: d.content, Timeout: simTimeout,
+		Targets: control.Targets{Region: simRegion, Instances: []waybill.InstanceID{w.instance}}, Content: d.content, Timeout: simTimeout,
 		File: waybill.FileSpec{
 			Name: f.name, TargetDir: "/etc", Overwrite: f.overwrite, Mode: "0640",
 			Owner: strconv.Itoa(os.Getuid()), Group: strconv.Itoa(os.Getgid()),

@@ -64,8 +64,9 @@ type invocation struct {
 	InvocationStatus waybill.Overall `doc:"overall"`
 	InvokeInstances  struct {
 		InvokeInstance list[invokeInstance]
-	}
-	Tags struct {
+	} `doc:"of a delivery to many, the first 500; DescribeSendFileTargets pages all"`
+	InvokeInstancesOmitted bool `json:",omitempty" xml:",omitempty" doc:"true where there are more than these, unless InstanceId was given; not in the ECS API"`
+	Tags                   struct {
 		Tag list[tag]
 	}
 }
@@ -135,6 +136,9 @@ func (c *call) describeSendFileResults(
 			}
 		}
 		rows = append(rows, invocationOf(d, false))
+	}
+	for n := range rows {
+		rows[n].InvokeInstancesOmitted = in.InstanceId == "" && len(rows[n].InvokeInstances.InvokeInstance) < int(rows[n].VmCount)
 	}
 	out := &describeSendFileResultsOutput{paged: page.of(found.Total, found.Next)}
 	out.Invocations.Invocation = rows

@@ -57,6 +57,7 @@ type fake struct {
 	credErr    error // of Credential
 	deliveries control.Listing[control.DeliveryResult]
 	read       []waybill.ContentRef // contents that were left out of it
+	forecast   control.Forecast
 	codes      control.Listing[waybill.Activation]
 	instances  control.Listing[waybill.Instance]
 	keys       []waybill.AccessKey
@@ -144,6 +145,12 @@ func (f *fake) UseNonce(_ context.Context, c control.Credential, nonce string, u
 
 func (f *fake) Send(_ context.Context, act *waybill.Act, req control.SendRequest) (waybill.DeliveryID, error) {
 	return "f-hz0vk9", f.did(act, act.Principal, req)
+}
+
+func (f *fake) Preview(
+	_ context.Context, act *waybill.Act, t control.Targets, size int64, p control.Page,
+) (control.Forecast, error) {
+	return f.forecast, f.ask(act.Principal, t, size, p)
 }
 
 func (f *fake) Deliveries(

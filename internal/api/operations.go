@@ -117,6 +117,11 @@ func deliveryOperations() []Operation {
 			Differences: []Difference{
 				{"authorization", "of every instance; if one is not allowed, the whole call is refused", "same"},
 				{"InstanceId.N", "1–50 (`--max-instances`), repeated ones count once", "1–50"},
+				{
+					"`InstanceIds`, `ResourceTag.N`, `InstanceName`, `ActivationId`, `TargetResourceGroupId`, `AllInstances`",
+					"added: targets by a list or by what they have, up to 50,000 (`--max-targets`); several selectors narrow; none beside InstanceId ([why](decisions/0015-targets.md))", "no",
+				},
+				{"a selector that nothing matches", "404 InvalidInstance.NotFound with what was sought", "no selectors"},
 				{"some instances unknown", "accepted; they end as InstanceNotExists", "not stated"},
 				{"all unknown", "404 InvalidInstance.NotFound, nothing stored", "same"},
 				{"all deregistered", "accepted; they end as InstanceReleased", "not stated"},
@@ -138,7 +143,18 @@ func deliveryOperations() []Operation {
 			"FileContentType.Invalid", "InvalidParameter.FileOwner", "InvalidParameter.FileGroup", "FileSize.ExceedLimit",
 			"FileName.ExceedLimit", "FileDesc.ExceedLimit", "InstanceIds.ExceedLimit", "InvalidTimeout.ExceedLimit",
 			"InvalidInstance.NotFound", "InvalidResourceGroup.NotFound", "IdempotentParameterMismatch",
+			"InvalidParameter.Conflict", "InstanceCount.ExceedLimit",
 		}), (*call).sendFile),
+		row(Operation{
+			Name: "PreviewSendFile", Version: versionECS, Kind: Read,
+			Action: "ecs:SendFile", Resources: []string{arnInstance},
+			Summary:   "Tells which instances SendFile would reach with the same targets, and what would happen at once. Nothing is sent.",
+			Extension: "to look before thousands of machines are hit",
+			Never:     neverRegional,
+		}, slices.Concat(regionalErrors, tagErrors, []string{
+			"MissingParam.InstanceId", "InstanceIds.ExceedLimit", "InvalidInstance.NotFound", "InvalidResourceGroup.NotFound",
+			"InvalidParameter.Conflict", "InstanceCount.ExceedLimit", "InvalidParameter.NextToken", "InvalidParameter.MaxResults",
+		}), (*call).previewSendFile),
 		row(Operation{
 			Name: "DescribeSendFileResults", Version: versionECS, Kind: Read,
 			Action: "ecs:DescribeSendFileResults", Resources: []string{arnInstance},
@@ -156,6 +172,7 @@ func deliveryOperations() []Operation {
 				{"times not yet known", "empty strings", "not stated"},
 				{"order", "newest first, ties by InvokeId", "not stated"},
 				{"InstanceId given", "InvokeInstances holds only it, VmCount stays the total", "not stated"},
+				{"more than 500 instances", "InvokeInstances holds the first 500, VmCount stays the total, `InvokeInstancesOmitted` is true; DescribeSendFileTargets pages all", "no delivery has that many"},
 				{"unknown InvokeId", "an empty list", "not stated"},
 				{
 					"contents of one page", "32 MiB, or one delivery: by token the page ends earlier, by number the rest come without Content and with ContentOmitted",
