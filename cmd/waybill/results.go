@@ -93,6 +93,13 @@ func (o *resultsOptions) run(ctx context.Context, e env, args []string) error {
 			return err
 		}
 	}
+	if one || o.follow {
+		for i := range found {
+			if err := c.Complete(ctx, &found[i]); err != nil {
+				return err
+			}
+		}
+	}
 	err = o.write(e, listed(found), func() io.WriterTo {
 		if one {
 			return stacked{deliveryTable(found), text(""), targetTable(ctx, c, found)}
@@ -134,7 +141,7 @@ type watcher struct {
 func (w watcher) update(ctx context.Context, found []client.Delivery) error {
 	var open []waybill.DeliveryID
 	for _, d := range found {
-		if tally(d).open() > 0 {
+		if d.Omitted && !d.Status.Final() || !d.Omitted && tally(d).open() > 0 {
 			open = append(open, d.ID)
 		}
 	}
@@ -165,11 +172,11 @@ func (w watcher) poll(ctx context.Context, ids []waybill.DeliveryID) ([]client.D
 		defer timer.Stop()
 		late = timer.C
 	}
-	found := make([]client.Delivery, len(ids))
+	found, tallies := make([]client.Delivery, len(ids)), make([]targetTally, len(ids))
 	for pause := firstPoll; ; pause = min(2*pause, lastPoll) {
 		open := false
 		for i, id := range ids {
-			if found[i].ID != "" && tally(found[i]).open() == 0 {
+			if found[i].ID != "" && tallies[i].open() == 0 {
 				continue
 			}
 			filter := client.DeliveryFilter{ID: id, Instance: w.instance, OmitContent: w.omit}
@@ -181,21 +188,52 @@ func (w watcher) poll(ctx context.Context, ids []waybill.DeliveryID) ([]client.D
 				return nil, fmt.Errorf("delivery %s is not in the server's history any more", id)
 			}
 			found[i] = page.Items[0]
-			t := tally(found[i])
+			if tallies[i], err = w.tally(ctx, &found[i]); err != nil {
+				return nil, err
+			}
+			t := tallies[i]
 			w.progress.Update(term.Item{Name: string(id), Total: t.total, Done: t.done, Failed: t.failed})
 			open = open || t.open() > 0
 		}
 		if !open {
-			return found, nil
+			return found, w.complete(ctx, found)
 		}
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-late:
-			return found, nil
+			return found, w.complete(ctx, found)
 		case <-time.After(pause):
 		}
 	}
+}
+
+// complete fills in what was left out of deliveries to many machines.
+func (w watcher) complete(ctx context.Context, found []client.Delivery) error {
+	for i := range found {
+		if err := w.client.Complete(ctx, &found[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tally counts the targets of a delivery. If it does not list all, the server counts them.
+func (w watcher) tally(ctx context.Context, d *client.Delivery) (targetTally, error) {
+	if !d.Omitted {
+		return tally(*d), nil
+	}
+	_, groups, err := w.client.DescribeSendFileTargets(ctx, client.TargetFilter{Delivery: d.ID}, client.Paging{MaxResults: 1})
+	t := targetTally{total: d.TargetCount}
+	for _, g := range groups {
+		if g.Status.Final() {
+			t.done += int(g.Count)
+			if g.Status != waybill.Success {
+				t.failed += int(g.Count)
+			}
+		}
+	}
+	return t, err
 }
 
 // targetTally counts the targets of a delivery that were listed.
@@ -265,7 +303,7 @@ func targetTable(ctx context.Context, c *client.Client, found []client.Delivery)
 	table := term.NewTable("MACHINE", "NAME", "STATUS", "CODE", "DETAIL", "TIME")
 	for _, d := range found {
 		for _, t := range d.Targets.Items {
-			table.Add(string(t.Instance), names[t.Instance], string(t.Status), t.ErrorCode,
+			table.Add(string(t.Instance), cmp.Or(t.Name, names[t.Instance]), string(t.Status), t.ErrorCode,
 				cmp.Or(t.Detail, t.ErrorInfo), cmp.Or(t.Finished, t.Updated))
 		}
 	}
@@ -277,6 +315,9 @@ func targetTable(ctx context.Context, c *client.Client, found []client.Delivery)
 func instanceNames(ctx context.Context, c *client.Client, found []client.Delivery) map[waybill.InstanceID]string {
 	names := map[waybill.InstanceID]string{}
 	for _, d := range found {
+		if len(d.Targets.Items) > 0 && d.Targets.Items[0].Name != "" {
+			continue // they came along
+		}
 		for chunk := range slices.Chunk(d.Targets.Items, waybill.DefaultLimits().Instances) {
 			filter := client.InstanceFilter{}
 			for _, t := range chunk {
