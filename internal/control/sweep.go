@@ -237,7 +237,7 @@ func (s *Service) retain(ctx context.Context) error {
 	}
 	for _, scope := range scopes {
 		total := 0
-		for n := sweepBatch; n == sweepBatch && ctx.Err() == nil; total += n {
+		for n := 1; n > 0 && ctx.Err() == nil; total += n {
 			if n, err = s.store.Expire(ctx, scope, before, s.cfg.RetainCount, sweepBatch); err != nil {
 				return err
 			}

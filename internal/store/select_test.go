@@ -88,3 +88,22 @@ func testManyTargets(t *testing.T, open opener) {
 		t.Errorf("%+v, %v", groups, err)
 	}
 }
+
+// TestRetentionTakesLargeDeliveriesInSteps bounds what one transaction removes.
+func TestRetentionTakesLargeDeliveriesInSteps(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		targets []int
+		want    int
+	}{
+		{nil, 0}, {[]int{1, 1, 1}, 3}, {[]int{9}, 1}, {[]int{9, 1}, 1}, {[]int{2, 3}, 2}, {[]int{2, 3, 1}, 2}, {[]int{1, 9}, 1},
+	} {
+		var list []expired
+		for _, n := range tc.targets {
+			list = append(list, expired{targets: n})
+		}
+		if got := len(atMost(list, 5)); got != tc.want {
+			t.Errorf("of deliveries with %v targets %d are removed at once, want %d", tc.targets, got, tc.want)
+		}
+	}
+}
