@@ -72,6 +72,8 @@ type Target struct {
 	Started  time.Time // when the machine took it up
 	Finished time.Time // when it ended, whoever ended it
 	Updated  time.Time // last change of status
+	Given    bool      // it may have been sent to the machine; without meaning where that has the official agent
+	Stopped  time.Time // when it was first asked to be stopped while it was open
 }
 
 // MaxContent is the most that Limits.ContentBytes may be: 64 MiB, written as Base64.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -147,6 +148,9 @@ func (t Target) Apply(e Event, terms Terms, now time.Time) (Target, bool) {
 	}
 	if e.Reported && e.To.Final() && e.Finished.After(terms.Deadline) {
 		e.To, e.Cause = CauseDeadline.Status(), CauseDeadline
+	}
+	if e.Reported && e.To.Final() && e.Cause != CauseCancelled && !t.Stopped.IsZero() {
+		e.Detail = strings.TrimSuffix("too late to be cancelled: "+e.Detail, ": ")
 	}
 	if e.From != "" && e.From != t.Status {
 		return t, false

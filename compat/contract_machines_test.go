@@ -358,6 +358,8 @@ func (c *contract) summaries(f *fleet) {
 	k.refuse("DescribeSendFileTargets", "InvalidParameter", "ErrorCode", params{"InvokeId": two, "ErrorCode": "Nonsense"}, "ErrorCode")
 	k.refuse("DescribeSendFileTargets", "MissingParameter", "InvokeId", nil, "InvokeId")
 
+	c.steering(f)
+
 	k.ok("DescribeSendFileSummary", "all parameters", params{"StartTime": "2020-01-01T00:00:00Z"}, want{
 		"Invocations.InvocationCount.#": 5,
 	})
@@ -367,6 +369,27 @@ func (c *contract) summaries(f *fleet) {
 	})
 	k.ok("DescribeServer", "once more", nil, nil) // whichever is asked in JSON answers a list without entries
 	k.ok("DescribeServer", "without parameters", nil, want{"Checks.Check.0.Name": "database", "Checks.Check.0.Passed": true})
+}
+
+// steering is of deliveries that are accepted.
+func (c *contract) steering(f *fleet) {
+	k := f.root
+	open := k.must("SendFile", params{
+		"InstanceId": list(f.silent), "Name": "stop.conf", "TargetDir": "/srv/app", "Content": "x", "Timeout": 3600,
+	}).text("InvokeId")
+	stop := params{"InvokeId": open, "InstanceId": list(f.silent)}
+	for _, name := range []string{"all parameters", "repeated"} {
+		k.ok("StopSendFile", name, stop, want{"CancelledCount": 1, "AskedCount": 0, "TooLateCount": 0})
+	}
+	k.ok("DescribeSendFileTargets", "of a cancelled delivery", params{"InvokeId": open}, want{
+		"InvokeInstances.InvokeInstance.0.InvocationStatus": "Aborted", "InvokeInstances.InvokeInstance.0.ErrorCode": "DeliveryCancelled",
+		"InvokeInstances.InvokeInstance.0.ErrorInfo": "the command delivery has been cancelled",
+	})
+	k.ok("StopSendFile", "that has ended, on all instances", params{"InvokeId": f.delivery}, want{"CancelledCount": 0, "TooLateCount": 1})
+	k.refuse("StopSendFile", "MissingParameter", "InvokeId", nil, "InvokeId")
+	k.refuse("StopSendFile", "InvalidInvokeId.NotFound", "", params{"InvokeId": "f-none"}, "")
+	k.refuse("StopSendFile", "InvalidInstance.NotFound", "no target", params{"InvokeId": open, "InstanceId": list("mi-none")}, "")
+	k.refuse("StopSendFile", "InstanceIds.ExceedLimit", "", params{"InvokeId": open, "InstanceId": copies(51, "mi-%d")}, "")
 }
 
 // instanceTokens are for machines with the official agent.

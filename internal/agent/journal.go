@@ -126,9 +126,10 @@ func (j *journal) intent(delivery string, t place.Token, now int64) error {
 	return nil
 }
 
-// outcome records what r says. Whatever it returns, the outcome counts for as long as the agent runs.
-func (j *journal) outcome(r *wire.Report) error {
-	return j.add(record{Kind: recordOutcome, Delivery: r.Delivery, Report: r})
+// outcome records what r says, and the deadline of its delivery if that is not in the journal, else 0. Whatever it returns, the
+// outcome counts for as long as the agent runs.
+func (j *journal) outcome(r *wire.Report, deadline int64) error {
+	return j.add(record{Kind: recordOutcome, Delivery: r.Delivery, Deadline: deadline, Report: r})
 }
 
 // confirmed records at the server time now that the server has stored the outcome of a delivery, which is never to run

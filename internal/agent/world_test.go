@@ -67,6 +67,7 @@ type scenario struct {
 	online  bool // the agent is connected when the first delivery is sent
 	files   []file
 	existed bool // a file is at the path of the first one
+	stops   bool // each delivery may be stopped, once, at any time
 }
 
 type file struct {
@@ -87,6 +88,8 @@ type sent struct {
 	forgotten bool          // by a machine that died before the journal was synced: its temporary may stay
 	reports   []wire.Report // as the server received them
 	path      string
+	stopped   bool // it was asked to stop …
+	cancelled bool // … and the answer was that it is cancelled
 }
 
 // existing is the content of a file that was there before.
@@ -180,7 +183,7 @@ func (n *node) trace(event, delivery string) {
 			w.publishedLocked(d)
 		}
 	}
-	stops := event != TraceAccepted && event != TraceReport && (event != TraceFinished || n.began[delivery])
+	stops := event != TraceAccepted && event != TraceReport && event != TraceCancel && (event != TraceFinished || n.began[delivery])
 	if !stops || n.dead {
 		w.mu.Unlock()
 		return
@@ -371,6 +374,14 @@ func (w *world) send() {
 	w.mu.Lock()
 	w.sent = append(w.sent, d)
 	w.mu.Unlock()
+	w.settle()
+}
+
+// stop asks the server to stop a delivery.
+func (w *world) stop(d *sent) {
+	n, err := w.service.Stop(context.Background(), w.act(), simRegion, d.id, nil)
+	w.must(err)
+	d.stopped, d.cancelled = true, n.Cancelled > 0
 	w.settle()
 }
 
@@ -597,6 +608,11 @@ func (w *world) events() (list []event) {
 			w.tick(time.Until(w.began.Add(instants[w.ticks-1])))
 		})
 	}
+	for _, d := range w.sent {
+		if w.open && w.scenario.stops && !d.stopped && len(list) > 0 {
+			add("stop", d.label, func() { w.stop(d) })
+		}
+	}
 	if w.faults == 0 || len(list) == 0 {
 		return list
 	}
@@ -640,7 +656,7 @@ func (w *world) over() bool {
 		return false
 	}
 	for _, d := range w.sent {
-		if len(d.reports) == 0 {
+		if len(d.reports) == 0 && !d.cancelled {
 			return false
 		}
 	}

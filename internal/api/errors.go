@@ -64,6 +64,7 @@ var codes = map[waybill.Code]string{
 	waybill.NothingSelected:   "InvalidInstance.NotFound", // and what is sought, see faultOf
 	waybill.TargetsTooMany:    "InstanceCount.ExceedLimit",
 	waybill.TargetsConflict:   "InvalidParameter.Conflict",
+	waybill.DeliveryNotFound:  "InvalidInvokeId.NotFound",
 	waybill.NameTooLong:       "FileName.ExceedLimit",
 	waybill.NameInvalid:       "InvalidParameter", // none is published for a name that is no file name
 	waybill.DirInvalid:        "FileTargetDir.Invalid",
@@ -325,6 +326,7 @@ var common = map[string]wording{
 	"InvalidInstance.NotFound":      {404, "The specified instance does not exist."},
 	"InvalidParameter.Conflict":     {400, "The specified parameters conflict: %s."},               // RunInstances, whose text is free
 	"InstanceCount.ExceedLimit":     {403, "The number of instances exceeds the upper limit: %s."}, // ours
+	"InvalidInvokeId.NotFound":      {404, "The specified InvokeId does not exist."},               // ours
 	"FileTargetDir.Invalid":         {400, "The target directory of file is invalid."},
 	"FileMode.Invalid":              {400, "The mode of file is invalid."},
 	"FileContent.DecodeError":       {400, "The Content can not be base64 decoded."},

@@ -102,7 +102,7 @@ func neverNames(codes ...[]string) map[string]string {
 // Operations returns the operation table. The caller may keep and change it.
 func Operations() []Operation {
 	return slices.Concat(
-		deliveryOperations(), summaryOperations(), activationOperations(), instanceOperations(), tagOperations(), groupOperations(),
+		deliveryOperations(), steeringOperations(), summaryOperations(), activationOperations(), instanceOperations(), tagOperations(), groupOperations(),
 		keyOperations(), userOperations(), policyOperations(), auditOperations(),
 	)
 }
@@ -184,6 +184,19 @@ func deliveryOperations() []Operation {
 				{"a NextToken with other filters, in another region, of another account or operation", "400 InvalidParameter.NextToken; filters may be left out", "not stated"},
 			},
 		}, slices.Concat(regionalErrors, tagErrors, pagingErrors), (*call).describeSendFileResults),
+	}
+}
+
+func steeringOperations() []Operation {
+	return []Operation{
+		row(Operation{
+			Name: "StopSendFile", Version: versionECS, Kind: Write,
+			Action: "ecs:StopSendFile", Resources: []string{arnInstance},
+			Summary:   "Stops a delivery on instances that have not placed the file yet. May be called again.",
+			Extension: "to stop a delivery, as StopInvocation stops a command", Never: neverRegional,
+		}, slices.Concat(regionalErrors, []string{
+			"InvalidInvokeId.NotFound", "InvalidInstance.NotFound", "InstanceIds.ExceedLimit",
+		}), (*call).stopSendFile),
 	}
 }
 

@@ -72,6 +72,7 @@ type service interface {
 
 	deliveryService
 	summaryService
+	steeringService
 	activationService
 	instanceService
 	tagService

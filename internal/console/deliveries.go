@@ -160,6 +160,15 @@ func (c *Console) delivery(v *visit) error {
 	return v.show("delivery", string(head.Name), "deliveries", d)
 }
 
+// stopDelivery stops what is not in place yet. What it came to, the page tells.
+func (c *Console) stopDelivery(v *visit) error {
+	id := v.r.PathValue("id")
+	if _, err := v.api.StopSendFile(v.ctx(), waybill.DeliveryID(id), nil); err != nil {
+		return err
+	}
+	return v.redirect(link(nil, "deliveries", id))
+}
+
 // content downloads what was sent, byte for byte.
 func (c *Console) content(v *visit) error {
 	d, err := v.whole(v.r.PathValue("id"))

@@ -27,6 +27,8 @@ func (c *Console) routes() {
 	get("deliveries/{id}/targets.csv", c.user(c.exportCSV))
 	get("deliveries/{id}/targets.json", c.user(c.exportJSON))
 
+	post("deliveries/{id}/stop", c.form(c.stopDelivery))
+
 	get("send", c.user(c.sendPage))
 	post("send/preview", c.form(c.preview))
 	post("send", c.form(c.send))

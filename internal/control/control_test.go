@@ -344,7 +344,7 @@ func TestStartedTellsTheFirstTime(t *testing.T) {
 	i, other := f.enrol(), f.enrol()
 	a, b, foreign := f.send(request(i)), f.send(request(i)), f.send(request(other))
 	for round, want := range [][]bool{{true}, {false, true, false}} {
-		first, err := f.Started(t.Context(), i, []waybill.DeliveryID{a, b, foreign}[:len(want)])
+		first, _, err := f.Started(t.Context(), i, []waybill.DeliveryID{a, b, foreign}[:len(want)])
 		if err != nil || !slices.Equal(first, want) {
 			t.Errorf("round %d: %v, %v; want %v", round, first, err, want)
 		}

@@ -4,6 +4,7 @@ package control
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -99,16 +100,28 @@ func (s *Service) runAcks(ctx context.Context) error {
 	}
 }
 
-// Started is Ack for several deliveries at once, and tells of each whether it is the first time.
-func (s *Service) Started(ctx context.Context, id waybill.InstanceID, deliveries []waybill.DeliveryID) (first []bool, err error) {
+// Started is Ack for several deliveries at once, and tells of each whether it is the first time, and whether it may be carried
+// out: it has neither ended meanwhile nor is it to stop.
+func (s *Service) Started(ctx context.Context, id waybill.InstanceID, deliveries []waybill.DeliveryID) (first, open []bool, err error) {
 	list := make([]store.Change, len(deliveries))
 	for i, d := range deliveries {
 		list[i] = store.Change{Delivery: d, Instance: id, Event: waybill.Event{To: waybill.Running, Started: s.now(), Reported: true}}
 	}
-	if first, err = s.store.Apply(ctx, list); err == nil {
-		s.tellApplied(list, first)
+	if first, err = s.store.Apply(ctx, list); err != nil {
+		return nil, nil, err
 	}
-	return first, err
+	s.tellApplied(list, first)
+	open = slices.Clone(first)
+	for i, d := range deliveries {
+		if open[i] {
+			continue
+		}
+		if _, err = s.store.OfferOne(ctx, id, d); ignoreNotFound(err) != nil {
+			return nil, nil, err
+		}
+		open[i] = err == nil
+	}
+	return first, open, nil
 }
 
 // Report records the outcome of a delivery on an instance, and returns once it is durable. A report that comes again,

@@ -90,7 +90,7 @@ func (s *Service) accept(ctx context.Context, act *waybill.Act, req *SendRequest
 		if cause != waybill.NoCause {
 			t.Status, t.Cause, t.Detail, t.Finished = cause.Status(), cause, detail, d.Created
 		} else if open = true; now {
-			told = append(told, t.Instance)
+			told, t.Given = append(told, t.Instance), true
 		}
 		d.Targets[n] = t
 	}

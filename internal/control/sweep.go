@@ -119,6 +119,9 @@ func (s *Service) conclude(ctx context.Context, open []store.Overdue) error {
 	list := make([]store.Change, len(open))
 	for i, o := range open {
 		cause, detail := overdueTarget(o).verdict()
+		if !o.Stopped.IsZero() {
+			detail += fmt.Sprintf("; it was to be stopped since %s, and the machine has not answered", clock(o.Stopped))
+		}
 		list[i] = s.ending(o.Target, cause, detail)
 		list[i].From = o.Status // an acknowledgement that comes in between makes it another verdict
 	}

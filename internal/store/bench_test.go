@@ -208,10 +208,10 @@ func BenchmarkRows(b *testing.B) {
 	defer conn.Close(b.Context())
 	const rows = 1000
 	instances, ordinals := make([]string, rows), make([]int64, rows)
-	encoded, copied := make([][6]any, rows), make([][]any, rows)
+	encoded, copied := make([][7]any, rows), make([][]any, rows)
 	for i := range rows {
 		instances[i], ordinals[i] = string(machine(i)), int64(i)
-		encoded[i] = [6]any{instances[i], i, "Pending", "", "", 0}
+		encoded[i] = [7]any{instances[i], i, "Pending", "", "", 0, 0}
 	}
 	created := time.Now().UnixMilli()
 	n := 0
@@ -224,7 +224,7 @@ func BenchmarkRows(b *testing.B) {
 			return err
 		}},
 		{"unnest", func(id string) error {
-			_, err := conn.Exec(b.Context(), insertTargets+` SELECT $1, $2, $2, $2, i, o, 'Pending', '', '', 0 FROM unnest($3::text[], $4::bigint[]) r (i, o)`,
+			_, err := conn.Exec(b.Context(), insertTargets+` SELECT $1, $2, $2, $2, i, o, 'Pending', '', '', 0, 0 FROM unnest($3::text[], $4::bigint[]) r (i, o)`,
 				id, created, instances, ordinals)
 			return err
 		}},

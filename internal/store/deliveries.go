@@ -72,13 +72,17 @@ func (t *tx) putTargets(ctx context.Context, dialect dialect, d *NewDelivery) er
 	common := []any{d.ID, millis(d.Created), millis(d.Created), millis(d.Deadline)}
 	for first := 0; first < len(d.Targets); first += targetBatch {
 		batch := d.Targets[first:min(first+targetBatch, len(d.Targets))]
-		rows := make([][6]any, len(batch))
+		rows := make([][7]any, len(batch))
 		for i, v := range batch {
-			rows[i] = [6]any{v.Instance, first + i, v.Status, v.Cause, v.Detail, millis(v.Finished)}
+			given := 0
+			if v.Given {
+				given = 1
+			}
+			rows[i] = [7]any{v.Instance, first + i, v.Status, v.Cause, v.Detail, millis(v.Finished), given}
 		}
 		insert, args := dialect.insertTargets(), append(slices.Clone(common), jsonRows(rows))
 		if len(d.Targets) == 1 { // the common case, without a list
-			insert, args = insertTargets+` VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, append(slices.Clone(common), rows[0][:]...)
+			insert, args = insertTargets+` VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, append(slices.Clone(common), rows[0][:]...)
 		}
 		if err := t.put(ctx, insert, args...); err != nil {
 			return err
@@ -120,11 +124,12 @@ func (s *Store) putContent(ctx context.Context, t *tx, digest, data []byte) erro
 		SELECT digest FROM added UNION ALL SELECT digest FROM there`, digest, data, digest)
 }
 
-const insertTargets = `INSERT INTO targets (delivery, created, updated, deadline, instance, ordinal, status, cause, detail, finished)`
+const insertTargets = `INSERT INTO targets (delivery, created, updated, deadline, instance, ordinal, status, cause, detail, finished, given)`
 
 // insertTargets inserts any number of targets of one delivery.
 func (d dialect) insertTargets() string {
-	return insertTargets + ` SELECT ?, ?, ?, ?, value->>0, CAST(value->>1 AS BIGINT), value->>2, value->>3, value->>4, CAST(value->>5 AS BIGINT) FROM ` + d.rows
+	return insertTargets + ` SELECT ?, ?, ?, ?, value->>0, CAST(value->>1 AS BIGINT), value->>2, value->>3, value->>4,
+		CAST(value->>5 AS BIGINT), CAST(value->>6 AS BIGINT) FROM ` + d.rows
 }
 
 func notNil(b []byte) []byte {
@@ -340,10 +345,10 @@ func (s *Store) Dispatch(ctx context.Context, id waybill.DeliveryID) (Dispatch, 
 	return one(ctx, s.brief, scanDispatch, dispatchColumns+` WHERE d.id = ?`, id)
 }
 
-// OpenFor returns deliveries that are open for an instance, in order of ID after the given one, at most limit.
+// OpenFor returns deliveries that are open for an instance and not to stop, in order of ID after the given one, at most limit.
 func (s *Store) OpenFor(ctx context.Context, instance waybill.InstanceID, after waybill.DeliveryID, limit int) ([]Dispatch, error) {
 	return all(ctx, s.reads, scanDispatch, dispatchColumns+` WHERE d.id IN (
-			SELECT t.delivery FROM targets t WHERE t.instance = ? AND t.finished = 0 AND t.delivery > ? ORDER BY t.delivery LIMIT ?)
+			SELECT t.delivery FROM targets t WHERE t.instance = ? AND t.finished = 0 AND t.stopped = 0 AND t.delivery > ? ORDER BY t.delivery LIMIT ?)
 		ORDER BY d.id`, instance, after, limit)
 }
 
