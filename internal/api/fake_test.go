@@ -304,3 +304,9 @@ func hmacSHA1(key, data string) string {
 	mac.Write([]byte(data))
 	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
+
+func (f *fake) Files(
+	_ context.Context, _ waybill.Principal, q waybill.FileFilter, p control.Page,
+) (control.Listing[waybill.PlacedFile], error) {
+	return control.Listing[waybill.PlacedFile]{}, f.ask(q, p)
+}

@@ -216,6 +216,14 @@ func summaryOperations() []Operation {
 			"InvalidParameter.NextToken", "InvalidParameter.MaxResults", "InvalidParam.PageNumber",
 		}), (*call).describeSendFileTargets),
 		row(Operation{
+			Name: "DescribeManagedFiles", Version: versionECS, Kind: Read,
+			Action: "ecs:DescribeSendFileResults", Resources: []string{arnInstances},
+			Summary:   "Lists which instances have, or had, a content or a file at a path, from the deliveries that are kept.",
+			Extension: "to know who has a file", Never: neverRegional,
+		}, slices.Concat(regionalErrors, []string{
+			"InvalidParameter.NextToken", "InvalidParameter.MaxResults",
+		}), (*call).describeManagedFiles),
+		row(Operation{
 			Name: "DescribeSendFileSummary", Version: versionECS, Kind: Read,
 			Action: "ecs:DescribeSendFileResults", Resources: []string{arnInstances},
 			Summary: "Counts recent deliveries by status, and failures by cause.", Extension: many, Never: neverRegional,

@@ -33,6 +33,8 @@ func (c *Console) routes() {
 	post("send/preview", c.form(c.preview))
 	post("send", c.form(c.send))
 
+	get("files", c.user(c.files))
+
 	get("machines", c.user(c.machines))
 	get("machines/{id}", c.user(c.machine))
 	post("machines/{id}/rename", c.form(c.renameMachine))

@@ -69,7 +69,9 @@ const targetBatch = 2000
 
 // putTargets stores the targets of a delivery.
 func (t *tx) putTargets(ctx context.Context, dialect dialect, d *NewDelivery) error {
-	common := []any{d.ID, millis(d.Created), millis(d.Created), millis(d.Deadline)}
+	common := []any{
+		d.ID, millis(d.Created), millis(d.Created), millis(d.Deadline), fileKey(d.Account, d.Region, d.File.Path()),
+	}
 	for first := 0; first < len(d.Targets); first += targetBatch {
 		batch := d.Targets[first:min(first+targetBatch, len(d.Targets))]
 		rows := make([][7]any, len(batch))
@@ -82,7 +84,7 @@ func (t *tx) putTargets(ctx context.Context, dialect dialect, d *NewDelivery) er
 		}
 		insert, args := dialect.insertTargets(), append(slices.Clone(common), jsonRows(rows))
 		if len(d.Targets) == 1 { // the common case, without a list
-			insert, args = insertTargets+` VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, append(slices.Clone(common), rows[0][:]...)
+			insert, args = insertTargets+` VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, append(slices.Clone(common), rows[0][:]...)
 		}
 		if err := t.put(ctx, insert, args...); err != nil {
 			return err
@@ -124,11 +126,12 @@ func (s *Store) putContent(ctx context.Context, t *tx, digest, data []byte) erro
 		SELECT digest FROM added UNION ALL SELECT digest FROM there`, digest, data, digest)
 }
 
-const insertTargets = `INSERT INTO targets (delivery, created, updated, deadline, instance, ordinal, status, cause, detail, finished, given)`
+const insertTargets = `INSERT INTO targets
+	(delivery, created, updated, deadline, file, instance, ordinal, status, cause, detail, finished, given)`
 
 // insertTargets inserts any number of targets of one delivery.
 func (d dialect) insertTargets() string {
-	return insertTargets + ` SELECT ?, ?, ?, ?, value->>0, CAST(value->>1 AS BIGINT), value->>2, value->>3, value->>4,
+	return insertTargets + ` SELECT ?, ?, ?, ?, ?, value->>0, CAST(value->>1 AS BIGINT), value->>2, value->>3, value->>4,
 		CAST(value->>5 AS BIGINT), CAST(value->>6 AS BIGINT) FROM ` + d.rows
 }
 
