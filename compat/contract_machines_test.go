@@ -360,6 +360,16 @@ func (c *contract) summaries(f *fleet) {
 	k.refuse("DescribeSendFileTargets", "MissingParameter", "InvokeId", nil, "InvokeId")
 
 	c.steering(f)
+	stands := k.ok("WaitSendFileInvocation", "without a mark", params{"InvokeId": f.delivery}, want{
+		"InvocationStatus": "Success", "VmCount": 1, "PendingCount": 0, "RunningCount": 0, "SuccessCount": 1, "FailedCount": 0,
+	})
+	k.ok("WaitSendFileInvocation", "nothing changes", params{"InvokeId": f.delivery, "Mark": stands.text("Mark"), "WaitSeconds": 1}, want{
+		"Mark": stands.text("Mark"),
+	})
+	k.ok("WaitSendFileInvocation", "there is none", params{"InvokeId": "f-none", "Mark": "1-0-0-0"}, want{"Mark": "", "InvocationStatus": ""})
+	k.refuse("WaitSendFileInvocation", "InvalidParameter", "", params{"InvokeId": f.delivery, "WaitSeconds": 21}, "WaitSeconds")
+	k.refuse("WaitSendFileInvocation", "MissingParameter", "", nil, "InvokeId")
+
 	has := k.ok("DescribeManagedFiles", "all parameters", params{
 		"FilePath": "/srv//app/app.conf", "ContentSha256": sha256Of("port = 80\n"), "AtTime": "2126-01-01T00:00:00Z", "FileState": "Current", "MaxResults": 500,
 	}, want{

@@ -21,10 +21,14 @@ import (
 	"github.com/openwaybill/waybill/internal/term"
 )
 
-// How often a waiting command asks: soon at first, because most deliveries take a moment, then ever less often.
+// How often a waiting command asks a server that does not tell it of changes: soon at first, because most deliveries take a
+// moment, then ever less often. One that tells is asked once for each change, and no more often than that.
 const (
 	firstPoll = 100 * time.Millisecond
 	lastPoll  = time.Second
+
+	waitFor = 20 * time.Second // that a server may take to tell that nothing has changed
+	maxCuts = 3                // calls in a row that are cut off before they are given up: a proxy may not like them
 )
 
 type resultsOptions struct {
@@ -166,15 +170,15 @@ func (w watcher) watch(ctx context.Context, ids []waybill.DeliveryID) ([]client.
 }
 
 func (w watcher) poll(ctx context.Context, ids []waybill.DeliveryID) ([]client.Delivery, error) {
-	var late <-chan time.Time
+	patient := ctx
 	if w.limit > 0 {
-		timer := time.NewTimer(w.limit)
-		defer timer.Stop()
-		late = timer.C
+		var cancel context.CancelFunc
+		patient, cancel = context.WithTimeout(ctx, w.limit)
+		defer cancel()
 	}
 	found, tallies := make([]client.Delivery, len(ids)), make([]targetTally, len(ids))
-	for pause := firstPoll; ; pause = min(2*pause, lastPoll) {
-		open := false
+	for l := (listener{client: w.client}); ; {
+		var open waybill.DeliveryID // the first that is
 		for i, id := range ids {
 			if found[i].ID != "" && tallies[i].open() == 0 {
 				continue
@@ -193,17 +197,18 @@ func (w watcher) poll(ctx context.Context, ids []waybill.DeliveryID) ([]client.D
 			}
 			t := tallies[i]
 			w.progress.Update(term.Item{Name: string(id), Total: t.total, Done: t.done, Failed: t.failed})
-			open = open || t.open() > 0
+			if open == "" && t.open() > 0 {
+				open = id
+			}
 		}
-		if !open {
+		if open == "" {
 			return found, w.complete(ctx, found)
 		}
-		select {
-		case <-ctx.Done():
+		switch l.listen(patient, open); {
+		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case <-late:
+		case patient.Err() != nil:
 			return found, w.complete(ctx, found)
-		case <-time.After(pause):
 		}
 	}
 }
@@ -234,6 +239,44 @@ func (w watcher) tally(ctx context.Context, d *client.Delivery) (targetTally, er
 		}
 	}
 	return t, err
+}
+
+// listener is told by the server when a delivery changes, and otherwise says when to look again.
+type listener struct {
+	client *client.Client
+	id     waybill.DeliveryID
+	mark   string // of the delivery with that ID, as it was told last
+	cuts   int    // calls in a row that failed
+	pause  time.Duration
+}
+
+// listen returns when it is time to look at the delivery again: because it has changed since it was looked at last, for all
+// that is known, or because the server does not tell. That the call fails is not told: to look again shows why.
+func (l *listener) listen(ctx context.Context, id waybill.DeliveryID) {
+	if id != l.id {
+		l.id, l.mark, l.pause = id, "", firstPoll/2
+	}
+	if l.cuts < maxCuts {
+		began := time.Now()
+		told, err := l.client.WaitSendFileInvocation(ctx, id, l.mark, waitFor)
+		switch {
+		case err != nil:
+			l.cuts++
+		case told.Mark != l.mark:
+			if l.cuts, l.mark = 0, told.Mark; time.Since(began) > l.pause {
+				l.pause = firstPoll / 2 // changes are rare
+			}
+			return
+		case time.Since(began) >= waitFor-firstPoll: // there was none
+			l.cuts = 0
+			return
+		}
+	}
+	l.pause = min(2*l.pause, lastPoll)
+	select {
+	case <-ctx.Done():
+	case <-time.After(l.pause):
+	}
 }
 
 // targetTally counts the targets of a delivery that were listed.

@@ -310,3 +310,9 @@ func (f *fake) Files(
 ) (control.Listing[waybill.PlacedFile], error) {
 	return control.Listing[waybill.PlacedFile]{}, f.ask(q, p)
 }
+
+func (f *fake) Await(
+	_ context.Context, _ waybill.Principal, _ string, id waybill.DeliveryID, mark string, patience time.Duration,
+) (waybill.Delivery, string, error) {
+	return waybill.Delivery{}, "", f.ask(id, mark, patience)
+}

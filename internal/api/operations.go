@@ -216,6 +216,12 @@ func summaryOperations() []Operation {
 			"InvalidParameter.NextToken", "InvalidParameter.MaxResults", "InvalidParam.PageNumber",
 		}), (*call).describeSendFileTargets),
 		row(Operation{
+			Name: "WaitSendFileInvocation", Version: versionECS, Kind: Read,
+			Action: "ecs:DescribeSendFileResults", Resources: []string{arnInstances},
+			Summary:   "Answers once a delivery does not stand any more as it did, or after some seconds.",
+			Extension: "to be told of changes rather than to ask again and again", Never: neverRegional,
+		}, regionalErrors, (*call).waitSendFileInvocation),
+		row(Operation{
 			Name: "DescribeManagedFiles", Version: versionECS, Kind: Read,
 			Action: "ecs:DescribeSendFileResults", Resources: []string{arnInstances},
 			Summary:   "Lists which instances have, or had, a content or a file at a path, from the deliveries that are kept.",

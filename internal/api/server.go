@@ -74,6 +74,7 @@ type service interface {
 	summaryService
 	steeringService
 	filesService
+	waitService
 	activationService
 	instanceService
 	tagService

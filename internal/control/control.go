@@ -151,6 +151,7 @@ type Service struct {
 	repeats   repeats
 	probes    probes
 	watchers  watchers
+	waits     waits
 	trails    *semaphore.Weighted // who may read audit trails now
 	used      sync.Map            // access key ID -> time of the last note of its use
 	metrics   metrics
