@@ -68,6 +68,7 @@ type Target struct {
 	Status   Status
 	Cause    Cause
 	Detail   string // our own words: the offending value, the errno, what to do; may be empty
+	Change   Change // what a success did to the file on the machine
 	Created  time.Time
 	Started  time.Time // when the machine took it up
 	Finished time.Time // when it ended, whoever ended it

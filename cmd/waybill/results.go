@@ -343,10 +343,10 @@ func joinPath(dir, name string) string {
 // targetTable shows every machine of the deliveries.
 func targetTable(ctx context.Context, c *client.Client, found []client.Delivery) *term.Table {
 	names := instanceNames(ctx, c, found)
-	table := term.NewTable("MACHINE", "NAME", "STATUS", "CODE", "DETAIL", "TIME")
+	table := term.NewTable("MACHINE", "NAME", "STATUS", "CHANGE", "CODE", "DETAIL", "TIME")
 	for _, d := range found {
 		for _, t := range d.Targets.Items {
-			table.Add(string(t.Instance), cmp.Or(t.Name, names[t.Instance]), string(t.Status), t.ErrorCode,
+			table.Add(string(t.Instance), cmp.Or(t.Name, names[t.Instance]), string(t.Status), string(t.Change), t.ErrorCode,
 				cmp.Or(t.Detail, t.ErrorInfo), cmp.Or(t.Finished, t.Updated))
 		}
 	}

@@ -41,10 +41,10 @@ func TestSendWaitsAndShowsEveryMachine(t *testing.T) {
 	}
 	r := f.run(t, "send", writeFile(t, "app.conf", "a=1\n"), "--to", "/etc/app", "--all", "--wait")
 	r.expect(t, 3, "f-1  0/3 done\n", "f-1  3/3 done, 1 failed\n", "1 of 3 machines did not take the file")
-	want := `MACHINE  NAME      STATUS   CODE               DETAIL             TIME
-mi-001   demo-001  Success  -                  -                  2026-11-23T12:00:01Z
-mi-002   demo-002  Failed   FileAlreadyExists  /etc/app/app.conf  2026-11-23T12:00:01Z
-mi-003   demo-003  Success  -                  -                  2026-11-23T12:00:01Z
+	want := `MACHINE  NAME      STATUS   CHANGE  CODE               DETAIL             TIME
+mi-001   demo-001  Success  -       -                  -                  2026-11-23T12:00:01Z
+mi-002   demo-002  Failed   -       FileAlreadyExists  /etc/app/app.conf  2026-11-23T12:00:01Z
+mi-003   demo-003  Success  -       -                  -                  2026-11-23T12:00:01Z
 `
 	if diff := cmp.Diff(want, r.out); diff != "" {
 		t.Errorf("stdout (-want +got):\n%s", diff)

@@ -343,6 +343,7 @@ func (e *executor) place(ctx context.Context, d *wire.Deliver, started int64) *w
 			TargetDir: d.TargetDir,
 			Content:   d.Content,
 			Reader:    from,
+			Size:      d.Size,
 			SHA256:    [32]byte(d.SHA256),
 			Owner:     d.Owner,
 			Group:     d.Group,
@@ -361,7 +362,7 @@ func (e *executor) place(ctx context.Context, d *wire.Deliver, started int64) *w
 				return nil
 			},
 		})
-		report.SHA256 = res.SHA256[:]
+		report.SHA256, report.Change = res.SHA256[:], string(res.Change)
 	}
 	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		if e.isCancelled(d.Delivery) {
@@ -375,7 +376,7 @@ func (e *executor) place(ctx context.Context, d *wire.Deliver, started int64) *w
 		return nil
 	}
 	if err != nil {
-		report.SHA256 = nil
+		report.SHA256, report.Change = nil, ""
 		report.Cause, report.Detail = string(causeOf(err)), detail(err.Error())
 	}
 	report.Finished = e.finished(started)
@@ -410,7 +411,7 @@ func (e *executor) resume(ctx context.Context, id string, was entry) *wire.Repor
 	case outcome == place.Unpublished:
 		return e.giveUp(id, was)
 	case outcome == place.Published && err == nil:
-		report.SHA256 = res.SHA256[:]
+		report.SHA256, report.Change = res.SHA256[:], string(res.Change)
 		// Publication follows the intent at once and never after the deadline; no more is known of its time.
 		report.Finished = max(was.started, was.intent.at)
 		return report

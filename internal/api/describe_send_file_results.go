@@ -78,9 +78,10 @@ type invokeInstance struct {
 	StartTime        string `doc:"when the machine took it up; may be empty"`
 	FinishTime       string `doc:"may be empty"`
 	UpdateTime       string
-	ErrorCode        string `doc:"empty unless it failed"`
-	ErrorInfo        string `doc:"likewise"`
-	Detail           string `doc:"what happened in our own words; not in the ECS API"`
+	ErrorCode        string         `doc:"empty unless it failed"`
+	ErrorInfo        string         `doc:"likewise"`
+	Detail           string         `doc:"what happened in our own words; not in the ECS API"`
+	Change           waybill.Change `doc:"of a success: Created, Replaced or Unchanged, or empty where that cannot be told; not in the ECS API"`
 }
 
 type tag struct {
@@ -184,5 +185,6 @@ func invokeInstanceOf(t waybill.Target) invokeInstance {
 		ErrorCode:        o.code,
 		ErrorInfo:        o.info,
 		Detail:           t.Detail,
+		Change:           t.Change,
 	}
 }

@@ -180,6 +180,7 @@ func deliveryOperations() []Operation {
 				},
 				{"`OmitContent`", "added: leaves out every Content", "no"},
 				{"`Detail` in InvokeInstance", "added: what happened in our words; clients ignore it", "no"},
+				{"`Change` in InvokeInstance", "added: whether a success created, replaced or left the file; clients ignore it", "no"},
 				{"`InvocationStatus` that is none", "400 InvalidParameter", "not stated"},
 				{"a NextToken with other filters, in another region, of another account or operation", "400 InvalidParameter.NextToken; filters may be left out", "not stated"},
 			},

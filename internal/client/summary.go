@@ -73,6 +73,7 @@ type NamedTarget struct {
 	ErrorInfo string             `json:"ErrorInfo"`
 	Cause     waybill.Cause      `json:"Cause"`
 	Detail    string             `json:"Detail"`
+	Change    waybill.Change     `json:"Change"`
 }
 
 // TargetGroup counts instances on which a delivery ended, or stands, alike.

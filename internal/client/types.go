@@ -72,6 +72,7 @@ type Target struct {
 	ErrorCode string             `json:"ErrorCode"`
 	ErrorInfo string             `json:"ErrorInfo"`
 	Detail    string             `json:"Detail"`                 // Waybill's own addition to ErrorInfo; may be empty
+	Change    waybill.Change     `json:"Change"`                 // likewise: what a success did
 	Name      string             `json:"InstanceName,omitempty"` // only of what Complete has filled in
 }
 

@@ -260,13 +260,13 @@ func (v *visit) export(kind, contentType string, write func() error) error {
 func (c *Console) exportCSV(v *visit) error {
 	return v.export("csv", "text/csv; charset=utf-8", func() error {
 		w := csv.NewWriter(v.w)
-		head := []string{"InstanceId", "InstanceName", "InvocationStatus", "ErrorCode", "ErrorInfo", "Detail", "CreationTime", "StartTime", "FinishTime"}
+		head := []string{"InstanceId", "InstanceName", "InvocationStatus", "ErrorCode", "ErrorInfo", "Detail", "Change", "CreationTime", "StartTime", "FinishTime"}
 		if err := w.Write(head); err != nil {
 			return err
 		}
 		err := v.eachTarget(func(t client.NamedTarget) error {
 			row := []string{
-				string(t.Instance), t.Name, string(t.Status), t.ErrorCode, t.ErrorInfo, t.Detail, t.Created, t.Started, t.Finished,
+				string(t.Instance), t.Name, string(t.Status), t.ErrorCode, t.ErrorInfo, t.Detail, string(t.Change), t.Created, t.Started, t.Finished,
 			}
 			for i := range row {
 				row[i] = inert(row[i])

@@ -22,6 +22,7 @@ type Outcome struct {
 	Started  time.Time      // server clock as the agent estimates it
 	Finished time.Time      // likewise
 	SHA256   []byte         // of the bytes re-read from the final path; required for success
+	Change   waybill.Change // what a success did; empty if the agent cannot tell
 	From     waybill.Status // if set, the outcome counts only while the target has this status
 }
 
@@ -129,7 +130,7 @@ func (s *Service) Started(ctx context.Context, id waybill.InstanceID, deliveries
 func (s *Service) Report(ctx context.Context, id waybill.InstanceID, o Outcome) error {
 	e := waybill.Event{
 		To: o.Cause.Status(), Cause: o.Cause, Detail: truncate(o.Detail), Started: o.Started, Finished: o.Finished,
-		Reported: true, SHA256: o.SHA256, From: o.From,
+		Reported: true, SHA256: o.SHA256, Change: o.Change, From: o.From,
 	}
 	_, err := s.apply(ctx, store.Change{Delivery: o.Delivery, Instance: id, Event: e})
 	return err

@@ -26,12 +26,12 @@ type Target struct {
 	Deadline time.Time
 }
 
-const targetColumns = `SELECT t.delivery, t.instance, t.status, t.cause, t.detail, t.created, t.started, t.finished, t.updated, t.deadline, t.given, t.stopped`
+const targetColumns = `SELECT t.delivery, t.instance, t.status, t.cause, t.detail, t.change, t.created, t.started, t.finished, t.updated, t.deadline, t.given, t.stopped`
 
 func targetFields(t *Target) (dest []any, done func()) {
 	var created, started, finished, updated, deadline, stopped int64
 	dest = []any{
-		&t.Delivery, &t.Instance, &t.Status, &t.Cause, &t.Detail, &created, &started, &finished, &updated, &deadline, &t.Given, &stopped,
+		&t.Delivery, &t.Instance, &t.Status, &t.Cause, &t.Detail, &t.Change, &created, &started, &finished, &updated, &deadline, &t.Given, &stopped,
 	}
 	return dest, func() {
 		t.Created, t.Started, t.Finished = instant(created), instant(started), instant(finished)
@@ -140,9 +140,9 @@ func (s *Store) updateTargets(ctx context.Context, t *tx, made *within, changed 
 	if len(changed) == 0 {
 		return nil
 	}
-	rows := make([][8]any, 0, len(changed))
+	rows := make([][9]any, 0, len(changed))
 	for k, v := range changed {
-		rows = append(rows, [8]any{k.delivery, k.instance, v.Status, v.Cause, v.Detail, millis(v.Started), millis(v.Finished), millis(v.Updated)})
+		rows = append(rows, [9]any{k.delivery, k.instance, v.Status, v.Cause, v.Detail, millis(v.Started), millis(v.Finished), millis(v.Updated), v.Change})
 	}
 	period, times := made.of("targets")
 	err := t.putChecked(ctx, func(n int64) error {
@@ -151,9 +151,10 @@ func (s *Store) updateTargets(ctx context.Context, t *tx, made *within, changed 
 		}
 		return nil
 	}, `UPDATE targets SET status = r.status, cause = r.cause, detail = r.detail, started = r.started,
-			finished = r.finished, updated = r.updated
+			finished = r.finished, updated = r.updated, change = r.change
 		FROM (SELECT value->>0 AS delivery, value->>1 AS instance, value->>2 AS status, value->>3 AS cause, value->>4 AS detail,
-			CAST(value->>5 AS BIGINT) AS started, CAST(value->>6 AS BIGINT) AS finished, CAST(value->>7 AS BIGINT) AS updated
+			CAST(value->>5 AS BIGINT) AS started, CAST(value->>6 AS BIGINT) AS finished, CAST(value->>7 AS BIGINT) AS updated,
+			value->>8 AS change
 			FROM `+s.dialect.rows+`) r
 		WHERE targets.delivery = r.delivery AND targets.instance = r.instance`+period, append([]any{jsonRows(rows)}, times...)...)
 	if err != nil {
@@ -259,7 +260,7 @@ func (s *Store) PendingOf(ctx context.Context, id waybill.DeliveryID) ([]waybill
 
 // PendingDeliveries returns the deliveries that some machine has not acknowledged, or is to stop, and their deadlines.
 func (s *Store) PendingDeliveries(ctx context.Context) (map[waybill.DeliveryID]time.Time, error) {
-	list, err := all(ctx, s.reads, scanTarget, `SELECT DISTINCT t.delivery, '', '', '', '', 0, 0, 0, 0, t.deadline, 0, 0
+	list, err := all(ctx, s.reads, scanTarget, `SELECT DISTINCT t.delivery, '', '', '', '', '', 0, 0, 0, 0, t.deadline, 0, 0
 		FROM targets t WHERE t.finished = 0 AND (t.status = ? OR t.stopped <> 0)`, waybill.Pending)
 	m := make(map[waybill.DeliveryID]time.Time, len(list))
 	for _, t := range list {

@@ -244,6 +244,7 @@ type Report struct {
 	Finished int64  `cbor:"5,keyasint"`           // likewise
 	SHA256   []byte `cbor:"6,keyasint,omitempty"` // of the bytes re-read from the final path; the proof of success
 	Trace    string `cbor:"7,keyasint,omitempty"` // as in Ack; empty if the agent ended meanwhile
+	Change   string `cbor:"8,keyasint,omitempty"` // a waybill.Change; empty: there was none, or the agent cannot tell
 }
 
 // Confirm answers Report: the outcome is durably stored, the agent may forget it.

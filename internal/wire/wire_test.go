@@ -23,7 +23,7 @@ var messages = []any{
 	&Cancel{"f-1", 1, 2},
 	&Deliver{"f-1", 1, 2, "n", "/d", []byte("c"), []byte{1}, "root", "root", 0o4755, true, "00-t", 1},
 	&Ack{"f-1", 1, "00-t"},
-	&Report{"f-1", "exists", "detail", 1, 2, []byte{1}, "00-t"},
+	&Report{"f-1", "exists", "detail", 1, 2, []byte{1}, "00-t", "Created"},
 	&Confirm{1},
 	&Probe{"n"},
 	&Alive{"s", "n"},
