@@ -127,7 +127,6 @@ type node struct {
 	work     context.Context
 	stopWork context.CancelFunc
 	link     *simLink // nil: not connected
-	synced   int64    // bytes of the journal that survive the death of the machine
 	dead     bool
 	held     bool            // its work waits until it is told to go on
 	began    map[string]bool // deliveries of which work has begun in this run
@@ -241,7 +240,7 @@ func (w *world) start() {
 	for id := range n.journal.unfinished() {
 		n.began[id] = true
 	}
-	n.synced = n.journal.size
+	n.journal.synced = n.journal.size // what an earlier run wrote has been written out meanwhile
 	w.mu.Lock()
 	w.estimate = 0
 	w.mu.Unlock()
@@ -306,7 +305,7 @@ func (w *world) crash(machine bool) {
 	w.setCurrent(nil)
 	if machine {
 		path := filepath.Join(w.state, journalName)
-		w.must(os.Truncate(path, n.synced))
+		w.must(os.Truncate(path, n.journal.synced))
 		b, err := os.ReadFile(path)
 		w.must(err)
 		left, _, _ := replay(b)
@@ -544,9 +543,6 @@ func (w *world) step(n *node, h *halt) {
 	w.mu.Unlock()
 	h.next <- true
 	w.settle()
-	if h.event == string(place.StepSync) {
-		n.synced = n.journal.size
-	}
 }
 
 // tick lets time pass.
@@ -628,7 +624,7 @@ func (w *world) events() (list []event) {
 	}
 	if n != nil {
 		fault("agent dies", "", func() { w.crash(false) })
-		if n.synced < n.journal.size {
+		if n.journal.synced < n.journal.size {
 			fault("machine dies", "", func() { w.crash(true) })
 		}
 		if n.link != nil {
