@@ -60,7 +60,7 @@ const (
 // points are where processes kill themselves: at any moment, and at each step between taking a delivery up and telling
 // its outcome.
 var points = []string{
-	"", agent.TraceAccepted, agent.TraceAcked, agent.TraceTaken, string(place.StepOpen), string(place.StepCreate),
+	"", agent.TraceAccepted, agent.TraceAcked, agent.TraceTaken, string(place.StepOpen), string(place.StepCompare), string(place.StepCreate),
 	string(place.StepWrite), string(place.StepChown), string(place.StepChmod), string(place.StepSync),
 	string(place.StepPublish), string(place.StepUnlink), string(place.StepSyncDir), string(place.StepVerify),
 	agent.TraceFinished, agent.TraceReport,
