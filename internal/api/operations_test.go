@@ -317,23 +317,21 @@ func TestRequests(t *testing.T) {
 			"ContentType", "Base64", "Description", "d", "Timeout", "90", "FileOwner", "app", "FileGroup", "web",
 			"FileMode", "4755", "Overwrite", "true", "ResourceGroupId", "rg-1", "ClientToken", "token",
 		}, tags...), control.SendRequest{
-			Targets: control.Targets{
-				Region: testRegion, Instances: []waybill.InstanceID{"mi-1", "mi-2"}, ResourceGroup: "rg-1",
-			},
+			Region: testRegion, Instances: []waybill.InstanceID{"mi-1", "mi-2"},
 			File: waybill.FileSpec{
 				Name: "a.sh", TargetDir: "/opt", Owner: "app", Group: "web", Mode: "4755", Overwrite: true,
 			},
 			Content: "eA==", ContentType: waybill.Base64, Description: "d", Timeout: 90 * time.Second,
-			Tags: wantTags,
+			ResourceGroup: "rg-1", Tags: wantTags,
 		}},
 		{"least of SendFile", "SendFile", examples()["SendFile"][2:], control.SendRequest{
-			Targets: control.Targets{Region: testRegion, Instances: []waybill.InstanceID{"mi-1"}},
-			File:    waybill.FileSpec{Name: "a", TargetDir: "/"}, Content: "x",
+			Region: testRegion, Instances: []waybill.InstanceID{"mi-1"},
+			File: waybill.FileSpec{Name: "a", TargetDir: "/"}, Content: "x",
 		}},
 		{
 			"a timeout of zero is not the default", "SendFile", append(examples()["SendFile"][2:], "Timeout", "0"),
 			control.SendRequest{
-				Targets: control.Targets{Region: testRegion, Instances: []waybill.InstanceID{"mi-1"}}, Timeout: time.Second,
+				Region: testRegion, Instances: []waybill.InstanceID{"mi-1"}, Timeout: time.Second,
 				File: waybill.FileSpec{Name: "a", TargetDir: "/"}, Content: "x",
 			},
 		},
@@ -532,14 +530,7 @@ func TestTable(t *testing.T) {
 	}
 	want := []parameter{
 		{"RegionId", "String", true},
-		{"InstanceId.N", "String", false},
-		{"InstanceIds", "String", false},
-		{"ResourceTag.N.Key", "String", false},
-		{"ResourceTag.N.Value", "String", false},
-		{"InstanceName", "String", false},
-		{"ActivationId", "String", false},
-		{"TargetResourceGroupId", "String", false},
-		{"AllInstances", "Boolean", false},
+		{"InstanceId.N", "String", true},
 		{"Name", "String", true},
 		{"TargetDir", "String", true},
 		{"Content", "String", true},

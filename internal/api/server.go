@@ -72,9 +72,6 @@ type service interface {
 
 	deliveryService
 	summaryService
-	steeringService
-	filesService
-	waitService
 	activationService
 	instanceService
 	tagService

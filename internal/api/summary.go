@@ -167,8 +167,7 @@ type namedInstance struct {
 	ErrorCode        string `doc:"empty unless it failed"`
 	ErrorInfo        string `doc:"likewise"`
 	Cause            waybill.Cause
-	Detail           string         `doc:"what happened in our own words"`
-	Change           waybill.Change `doc:"of a success: Created, Replaced or Unchanged, or empty where that cannot be told"`
+	Detail           string `doc:"what happened in our own words"`
 }
 
 func (c *call) describeSendFileTargets(
@@ -212,7 +211,7 @@ func (c *call) describeSendFileTargets(
 		i := invokeInstanceOf(t.Target)
 		return namedInstance{
 			i.InstanceId, t.Name, i.InvocationStatus, i.CreationTime, i.StartTime, i.FinishTime, i.UpdateTime,
-			i.ErrorCode, i.ErrorInfo, t.Cause, i.Detail, i.Change,
+			i.ErrorCode, i.ErrorInfo, t.Cause, i.Detail,
 		}
 	})
 	return out, nil
