@@ -245,13 +245,15 @@ func (s *session) serve(ctx, work context.Context) (welcomed bool, err error) {
 				continue // the session is ending
 			}
 			pulling, older = false, false
-			for _, m := range pushed.take() {
-				s.deliver(work, m)
+			for _, d := range pushed.take() {
+				s.take(work, d, time.Time{})
 			}
 		case m := <-s.pushes:
-			if !older {
-				s.deliver(work, m)
-			} else if !pushed.add(m) {
+			if d := s.pushed(m); d == nil {
+				continue
+			} else if !older {
+				s.take(work, d, time.Time{})
+			} else if !pushed.add(d, len(m.Data)) {
 				s.a.exec.miss() // the next pull brings it
 			}
 		case m := <-s.control:
@@ -276,24 +278,24 @@ func (s *session) serve(ctx, work context.Context) (welcomed bool, err error) {
 // queue is what was pushed and waits. It is bounded in bytes: what is pushed while there is no room for it may be many
 // times what an agent is to need.
 type queue struct {
-	msgs  []*nats.Msg
+	list  []*wire.Deliver
 	bytes int
 }
 
 const maxPushed = 1 << 20 // bytes of pushed messages that wait
 
-func (q *queue) add(m *nats.Msg) bool {
-	if q.bytes+len(m.Data) > maxPushed {
+func (q *queue) add(d *wire.Deliver, bytes int) bool {
+	if q.bytes+bytes > maxPushed {
 		return false
 	}
-	q.msgs, q.bytes = append(q.msgs, m), q.bytes+len(m.Data)
+	q.list, q.bytes = append(q.list, d), q.bytes+bytes
 	return true
 }
 
-func (q *queue) take() []*nats.Msg {
-	msgs := q.msgs
+func (q *queue) take() []*wire.Deliver {
+	list := q.list
 	*q = queue{}
-	return msgs
+	return list
 }
 
 func newStoppedTimer() *time.Timer {
@@ -359,14 +361,18 @@ func (s *session) pull(ctx, work context.Context) error {
 	}
 }
 
-// deliver takes up a delivery that the server pushed.
-func (s *session) deliver(work context.Context, m *nats.Msg) {
+// pushed returns the delivery that the server pushed, or nil. What time it was there counts as of now, however long the
+// delivery waits.
+func (s *session) pushed(m *nats.Msg) *wire.Deliver {
 	var d wire.Deliver
 	if err := wire.Decode(m.Data, &d); err != nil {
 		s.log.Warn("message is ignored", "op", wire.OpDeliver, "err", err)
-		return
+		return nil
 	}
-	s.take(work, &d, time.Time{})
+	if checkDeliver(&d) == nil { // else take says so
+		s.a.clock.learn(d.Sent, time.Time{})
+	}
+	return &d
 }
 
 // take takes up d unless it is known already. asked is when the agent pulled it, and zero if it was pushed. take may be
