@@ -736,6 +736,30 @@ func TestMemoryIsBoundedWhileAPullWaits(t *testing.T) {
 	awaitReports(s, before+meanwhile)
 }
 
+// TestWaitingDeliveryTellsTheTime pushes to an agent whose pull is not answered: the delivery waits, and what time it was
+// when it came is known all the same, or the agent would place a file after its deadline.
+func TestWaitingDeliveryTellsTheTime(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	s.silent = func(op string, _ int) bool { return op == wire.OpPull }
+	a := startAgent(s)
+	await[wire.Pull](s, wire.OpPull, 1)
+	d := s.deliverTo("f-1", "/", "x", "content")
+	d.Sent += time.Hour.Milliseconds()
+	d.Deadline = d.Sent + time.Minute.Milliseconds()
+	s.push(a.instance, wire.OpDeliver, wire.Encode(d))
+	for late := time.After(patience); a.clock.millis() < d.Sent; runtime.Gosched() {
+		select {
+		case <-late:
+			t.Fatal("the agent has not heard what time it is")
+		default:
+		}
+	}
+	if got := a.content("x"); got == "content" {
+		t.Error("it was placed before what may be older")
+	}
+}
+
 // TestNoSecretsLogged looks for content, token and key in all that the agent says.
 func TestNoSecretsLogged(t *testing.T) {
 	t.Parallel()

@@ -25,7 +25,7 @@ const (
 	defaultBeat    = time.Minute
 	minBeat        = time.Second
 
-	pushBuffer    = 256 // messages received and not looked at, which is soon done; more are dropped, and asked for again
+	pushBuffer    = 256 // messages received and not looked at; more are dropped, and asked for again
 	controlBuffer = 64
 	writeBuffer   = 4 << 10 // bytes; an idle agent should be small
 )
@@ -193,7 +193,7 @@ func (s *session) serve(ctx, work context.Context) (welcomed bool, err error) {
 
 		older   = true // deliveries are to be pulled first …
 		pulling bool
-		pushed  queue // … and what is pushed meanwhile waits
+		waiting queue // … and what is pushed meanwhile waits
 		beatGap time.Duration
 		beat    = newStoppedTimer()
 		renew   = newStoppedTimer()
@@ -245,7 +245,7 @@ func (s *session) serve(ctx, work context.Context) (welcomed bool, err error) {
 				continue // the session is ending
 			}
 			pulling, older = false, false
-			for _, d := range pushed.take() {
+			for _, d := range waiting.take() {
 				s.take(work, d, time.Time{})
 			}
 		case m := <-s.pushes:
@@ -253,7 +253,7 @@ func (s *session) serve(ctx, work context.Context) (welcomed bool, err error) {
 				continue
 			} else if !older {
 				s.take(work, d, time.Time{})
-			} else if !pushed.add(d, len(m.Data)) {
+			} else if !waiting.add(d, len(m.Data)) {
 				s.a.exec.miss() // the next pull brings it
 			}
 		case m := <-s.control:
@@ -350,10 +350,11 @@ func (s *session) pull(ctx, work context.Context) error {
 			return err
 		}
 		for i := range page.Deliveries {
-			if s.take(work, &page.Deliveries[i], asked) == refused {
+			d := &page.Deliveries[i]
+			if s.heard(d, asked) && s.take(work, d, asked) == refused {
 				return nil
 			}
-			after = page.Deliveries[i].Delivery
+			after = d.Delivery
 		}
 		if !page.More || len(page.Deliveries) == 0 {
 			return nil
@@ -361,28 +362,33 @@ func (s *session) pull(ctx, work context.Context) error {
 	}
 }
 
-// pushed returns the delivery that the server pushed, or nil. What time it was there counts as of now, however long the
-// delivery waits.
+// pushed returns the delivery that the server pushed, or nil.
 func (s *session) pushed(m *nats.Msg) *wire.Deliver {
 	var d wire.Deliver
 	if err := wire.Decode(m.Data, &d); err != nil {
 		s.log.Warn("message is ignored", "op", wire.OpDeliver, "err", err)
 		return nil
 	}
-	if checkDeliver(&d) == nil { // else take says so
-		s.a.clock.learn(d.Sent, time.Time{})
+	if !s.heard(&d, time.Time{}) {
+		return nil
 	}
 	return &d
 }
 
-// take takes up d unless it is known already. asked is when the agent pulled it, and zero if it was pushed. take may be
-// called from several goroutines.
-func (s *session) take(work context.Context, d *wire.Deliver, asked time.Time) verdict {
+// heard learns the server's time from a delivery that has just come, however long that waits then, and reports whether it may
+// be taken up. asked is when the agent pulled it, and zero if it was pushed.
+func (s *session) heard(d *wire.Deliver, asked time.Time) bool {
 	if err := checkDeliver(d); err != nil {
 		s.log.Warn("message is ignored", "op", wire.OpDeliver, "err", err)
-		return known
+		return false
 	}
 	s.a.clock.learn(d.Sent, asked)
+	return true
+}
+
+// take takes up d, which was heard, unless it is known already. asked is when the agent pulled it, and zero if it was pushed.
+// take may be called from several goroutines.
+func (s *session) take(work context.Context, d *wire.Deliver, asked time.Time) verdict {
 	if f := s.a.cfg.Hooks.Deliver; f != nil && !f(d) {
 		return known
 	}
