@@ -30,6 +30,7 @@ const (
 	CauseGroupMissing  Cause = "group-missing"     // no such group on that machine
 	CauseModeUnapplied Cause = "mode-inapplicable" // the machine cannot give the file that mode or owner
 	CauseAgentBroke    Cause = "agent-broke"       // it crashed or broke in an unforeseen way
+	CauseCancelled     Cause = "cancelled"         // it was stopped before anything was placed
 )
 
 // causes gives each cause its status, and says whether the server inferred it from silence.
@@ -56,6 +57,7 @@ var causes = map[Cause]struct {
 	CauseGroupMissing:  {status: Invalid},
 	CauseModeUnapplied: {status: Invalid},
 	CauseAgentBroke:    {status: Errored},
+	CauseCancelled:     {status: Aborted},
 }
 
 // Causes returns every cause but NoCause, in no particular order.

@@ -68,10 +68,13 @@ type Target struct {
 	Status   Status
 	Cause    Cause
 	Detail   string // our own words: the offending value, the errno, what to do; may be empty
+	Change   Change // what a success did to the file on the machine
 	Created  time.Time
 	Started  time.Time // when the machine took it up
 	Finished time.Time // when it ended, whoever ended it
 	Updated  time.Time // last change of status
+	Given    bool      // it may have been sent to the machine; without meaning where that has the official agent
+	Stopped  time.Time // when it was first asked to be stopped while it was open
 }
 
 // MaxContent is the most that Limits.ContentBytes may be: 64 MiB, written as Base64.
@@ -79,15 +82,17 @@ const MaxContent = (64<<20 + 2) / 3 * 4
 
 // Limits bounds what one request may ask. DefaultLimits gives the published values.
 type Limits struct {
-	Instances    int           // instances of one SendFile
+	Instances    int           // instances that one SendFile names one by one
+	Targets      int           // instances that one SendFile reaches by a list or a selector
 	ContentBytes int           // length of the content once it is written as Base64
 	MaxTimeout   time.Duration // above it a request is refused
 	MinTimeout   time.Duration // below it the timeout is raised to it
 }
 
-// DefaultLimits returns the limits published for SendFile, and our maximum timeout, whose number nobody publishes.
+// DefaultLimits returns the limits published for SendFile, and ours: of the timeout, whose number nobody publishes, and of
+// targets that are not named one by one, which nobody else has.
 func DefaultLimits() Limits {
-	return Limits{Instances: 50, ContentBytes: 32 << 10, MaxTimeout: 24 * time.Hour, MinTimeout: 10 * time.Second}
+	return Limits{Instances: 50, Targets: 50_000, ContentBytes: 32 << 10, MaxTimeout: 24 * time.Hour, MinTimeout: 10 * time.Second}
 }
 
 // Lengths in Unicode code points (SendFile, request parameters).

@@ -21,6 +21,9 @@ const (
 	InstancesMissing  Code = "instances-missing"
 	InstancesTooMany  Code = "instances-too-many"
 	InstanceNotFound  Code = "instance-not-found"
+	NothingSelected   Code = "nothing-selected" // no instance matches a selector
+	TargetsTooMany    Code = "targets-too-many"
+	TargetsConflict   Code = "targets-conflict" // they are given in two ways
 	NameTooLong       Code = "name-too-long"
 	NameInvalid       Code = "name-invalid"
 	DirInvalid        Code = "dir-invalid"
@@ -113,8 +116,9 @@ const (
 	NotRegistered Code = "not-registered" // the instance was deregistered or never existed
 	Quarantined   Code = "quarantined"    // two live machines use the same identity
 
-	DeliveryNotOpen Code = "delivery-not-open" // to a machine that asks for its content
-	ContentLost     Code = "content-lost"      // it is not where it is kept, or not what was kept there
+	DeliveryNotOpen  Code = "delivery-not-open" // to a machine that asks for its content
+	ContentLost      Code = "content-lost"      // it is not where it is kept, or not what was kept there
+	DeliveryNotFound Code = "delivery-not-found"
 )
 
 // Error is an error that a caller may see. Message is a sentence safe to show; Err is the cause, for the log.

@@ -39,7 +39,7 @@ type DeliveryResult struct {
 	Delivery
 	Content string      // exactly as it was sent, unless Left
 	Left    *ContentRef // where the content is, if it is too long for a listing
-	Targets []Target
+	Targets []Target    // of many, the first; of one instance, if it was asked for
 }
 
 // ContentRef names a content that is kept under its digest.

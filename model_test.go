@@ -36,6 +36,7 @@ var endings = map[Cause]struct {
 	"group-missing":     {status: "Invalid", machine: true},
 	"mode-inapplicable": {status: "Invalid", machine: true},
 	"agent-broke":       {status: "Error", machine: true},
+	"cancelled":         {status: "Aborted", machine: true},
 }
 
 // model is a target as docs/state-machine.md and docs/decisions/0002-corrections.md tell of it.

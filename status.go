@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -128,6 +129,7 @@ type Event struct {
 	Finished time.Time // zero unless To is final
 	Reported bool      // told by the machine, not concluded by the server
 	SHA256   []byte    // of a reported Success: of the bytes re-read from the final path
+	Change   Change    // of a reported Success: what it did; empty if the machine cannot tell
 }
 
 // Terms is what a delivery holds each of its targets to.
@@ -148,6 +150,9 @@ func (t Target) Apply(e Event, terms Terms, now time.Time) (Target, bool) {
 	if e.Reported && e.To.Final() && e.Finished.After(terms.Deadline) {
 		e.To, e.Cause = CauseDeadline.Status(), CauseDeadline
 	}
+	if e.Reported && e.To.Final() && e.Cause != CauseCancelled && !t.Stopped.IsZero() {
+		e.Detail = strings.TrimSuffix("too late to be cancelled: "+e.Detail, ": ")
+	}
 	if e.From != "" && e.From != t.Status {
 		return t, false
 	}
@@ -155,6 +160,9 @@ func (t Target) Apply(e Event, terms Terms, now time.Time) (Target, bool) {
 		return t, false
 	}
 	t.Status, t.Cause, t.Detail, t.Updated = e.To, e.Cause, e.Detail, now
+	if e.To == Success {
+		t.Change = e.Change
+	}
 	if t.Started.IsZero() && !e.Started.IsZero() {
 		t.Started = clip(e.Started, t.Created, now)
 	}

@@ -49,6 +49,7 @@ var (
 		"SettingType": "AgentUpgradeConfig", "PolicyAction": "ecs:SendFile", "InstanceName": "till",
 	}
 	plainExtras = map[string]params{
+		"SendFile": {"InstanceId": list("mi-none")}, "PreviewSendFile": {"ResourceTag": oneTag("k", "v")},
 		"TagResources":        {"ResourceId": list("mi-none"), "Tag": oneTag("k", "v")},
 		"UntagResources":      {"ResourceId": list("mi-none"), "TagKey": list("k")},
 		"CreatePolicyVersion": {"SetAsDefault": true},
@@ -170,6 +171,9 @@ func (c *contract) faults(f *fleet) {
 				if name == "Tag" && o.Name == "SimulatePolicy" {
 					name = "RequestTag"
 				}
+				if name == "Tag" && o.Name == "PreviewSendFile" {
+					name = "ResourceTag"
+				}
 				k.refuse(o.Name, w.code, "", spoil(o.Name, name, w.value), "")
 			}
 		}
@@ -205,7 +209,7 @@ func (c *contract) quotas() {
 	s := testenv.Start(c.t, func(cfg *server.Config) {
 		l := &cfg.Control
 		l.Users, l.UserGroups, l.Policies, l.Attachments, l.ResourceGroups = 1, 1, 1, 1, 1
-		l.AccessKeys, l.Activations.PerRegion, l.Instances = 1, 1, 1
+		l.AccessKeys, l.Activations.PerRegion, l.Instances, l.Limits.Targets = 1, 1, 1, 1
 	})
 	k := c.root(s)
 	k.must("CreateUser", params{"UserName": "ann"})
@@ -229,6 +233,13 @@ func (c *contract) quotas() {
 	k.refuse("CreateActivation", "ActivationCount.ExceedLimit", "", nil, "1")
 	k.must("DeleteActivation", params{"ActivationId": only})
 	s.Enrol()
+	for _, op := range []string{"SendFile", "PreviewSendFile"} {
+		p := plain(op)
+		delete(p, "InstanceId")
+		delete(p, "ResourceTag")
+		p["InstanceIds"] = jsonText("mi-1", "mi-2")
+		k.refuse(op, "InstanceCount.ExceedLimit", "", p, "2 instances are meant, at most 1 are allowed")
+	}
 	k.refuse("CreateActivation", "ManagedInstanceCountExceedLimit", "", nil, "1")
 }
 

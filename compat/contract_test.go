@@ -35,6 +35,7 @@ func TestContract(t *testing.T) {
 	c.machines(f)
 	c.deliveries(f)
 	c.summaries(f)
+	c.targets(f)
 	c.tags(f)
 	c.users(f)
 	c.keys(f)

@@ -360,3 +360,13 @@ func formatTags(tags []client.Tag) string {
 	}
 	return strings.Join(parts, " ")
 }
+
+func count(conditions ...bool) int {
+	n := 0
+	for _, c := range conditions {
+		if c {
+			n++
+		}
+	}
+	return n
+}

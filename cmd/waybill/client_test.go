@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -60,7 +61,9 @@ func newFleet(t *testing.T, machines int) *fleet {
 			return object{"Regions": object{"Region": []object{{"RegionId": "cn-first"}, {"RegionId": "cn-second"}}}}
 		},
 		"SendFile":                     f.sendFile,
+		"PreviewSendFile":              f.previewSendFile,
 		"DescribeSendFileResults":      f.describeSendFileResults,
+		"DescribeSendFileTargets":      f.describeSendFileTargets,
 		"DescribeManagedInstances":     f.describeManagedInstances,
 		"ModifyManagedInstance":        func(clienttest.Call) any { return object{} },
 		"DeregisterManagedInstance":    f.deregisterManagedInstance,
@@ -106,7 +109,7 @@ func (f *fleet) sendFile(c clienttest.Call) any {
 		return e
 	}
 	d := &delivery{id: waybill.DeliveryID(fmt.Sprintf("f-%d", f.sends)), params: c.Params}
-	for _, id := range listParam(c, "InstanceId") {
+	for _, id := range f.chosen(c) {
 		i := slices.IndexFunc(f.machines, func(m machine) bool { return m.id == id })
 		if i < 0 {
 			d.targets = append(d.targets, machine{id: id, outcome: client.Target{
@@ -120,6 +123,48 @@ func (f *fleet) sendFile(c clienttest.Call) any {
 	return object{"InvokeId": d.id}
 }
 
+// chosen returns the IDs of whom a call means.
+func (f *fleet) chosen(c clienttest.Call) []string {
+	ids := listParam(c, "InstanceId")
+	if list := c.Params["InstanceIds"]; list != "" {
+		if err := json.Unmarshal([]byte(list), &ids); err != nil {
+			panic(err)
+		}
+	}
+	if len(ids) > 0 {
+		return ids
+	}
+	for _, m := range f.machines {
+		if c.Params["AllInstances"] == "true" || c.Params["ResourceTag.1.Value"] == m.role {
+			ids = append(ids, m.id)
+		}
+	}
+	return ids
+}
+
+// previewSendFile pages by two.
+func (f *fleet) previewSendFile(c clienttest.Call) any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ids := f.chosen(c)
+	all := make([]client.PreviewTarget, len(ids))
+	for i, id := range ids {
+		all[i] = client.PreviewTarget{Instance: waybill.InstanceID(id), Outlook: client.Ended, ErrorCode: "InstanceNotExists"}
+		if n := slices.IndexFunc(f.machines, func(m machine) bool { return m.id == id }); n >= 0 {
+			all[i] = client.PreviewTarget{Instance: waybill.InstanceID(id), Name: f.machines[n].name, Outlook: client.Reachable}
+		}
+	}
+	offset, _ := strconv.Atoi(c.Params["NextToken"])
+	end, next := min(offset+2, len(all)), ""
+	if end < len(all) {
+		next = strconv.Itoa(end)
+	}
+	return object{
+		"TotalCount": len(all), "NextToken": next, "PreviewInstances": object{"PreviewInstance": all[offset:end]},
+		"PreviewGroups": object{"PreviewGroup": []object{{"Outlook": "Reachable", "Count": len(all)}}},
+	}
+}
+
 func (f *fleet) describeSendFileResults(c clienttest.Call) any {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -130,11 +175,41 @@ func (f *fleet) describeSendFileResults(c clienttest.Call) any {
 		}
 		d.asked++
 		shown := d.describe(c.Params["InstanceId"])
+		if all := shown.Targets.Items; len(all) > shownResults {
+			shown.Targets.Items, shown.Omitted = all[:shownResults], true
+		}
 		if s := c.Params["InvocationStatus"]; s == "" || s == string(shown.Status) {
 			found = append(found, shown)
 		}
 	}
 	return object{"Invocations": client.Deliveries{Items: found}, "TotalCount": len(found)}
+}
+
+// shownResults is how many targets of a delivery are listed with it.
+const shownResults = 150
+
+// describeSendFileTargets pages by a hundred.
+func (f *fleet) describeSendFileTargets(c clienttest.Call) any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d := f.deliveries[slices.IndexFunc(f.deliveries, func(d *delivery) bool { return string(d.id) == c.Params["InvokeId"] })]
+	all, counts := []client.NamedTarget{}, map[waybill.Status]int{}
+	for i, t := range d.describe("").Targets.Items {
+		all = append(all, client.NamedTarget{Instance: t.Instance, Name: d.targets[i].name, Status: t.Status, Finished: t.Finished})
+		counts[t.Status]++
+	}
+	groups := []object{}
+	for status, n := range counts {
+		groups = append(groups, object{"InvocationStatus": status, "Count": n})
+	}
+	offset, _ := strconv.Atoi(c.Params["NextToken"])
+	end, next := min(offset+100, len(all)), ""
+	if end < len(all) {
+		next = strconv.Itoa(end)
+	}
+	return object{
+		"NextToken": next, "InvokeInstances": object{"InvokeInstance": all[offset:end]}, "InvocationGroups": object{"InvocationGroup": groups},
+	}
 }
 
 func (d *delivery) describe(instance string) client.Delivery {

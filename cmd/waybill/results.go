@@ -21,10 +21,14 @@ import (
 	"github.com/openwaybill/waybill/internal/term"
 )
 
-// How often a waiting command asks: soon at first, because most deliveries take a moment, then ever less often.
+// How often a waiting command asks a server that does not tell it of changes: soon at first, because most deliveries take a
+// moment, then ever less often. One that tells is asked once for each change, and no more often than that.
 const (
 	firstPoll = 100 * time.Millisecond
 	lastPoll  = time.Second
+
+	waitFor = 20 * time.Second // that a server may take to tell that nothing has changed
+	maxCuts = 3                // calls in a row that are cut off before they are given up: a proxy may not like them
 )
 
 type resultsOptions struct {
@@ -93,6 +97,13 @@ func (o *resultsOptions) run(ctx context.Context, e env, args []string) error {
 			return err
 		}
 	}
+	if one || o.follow {
+		for i := range found {
+			if err := c.Complete(ctx, &found[i]); err != nil {
+				return err
+			}
+		}
+	}
 	err = o.write(e, listed(found), func() io.WriterTo {
 		if one {
 			return stacked{deliveryTable(found), text(""), targetTable(ctx, c, found)}
@@ -134,7 +145,7 @@ type watcher struct {
 func (w watcher) update(ctx context.Context, found []client.Delivery) error {
 	var open []waybill.DeliveryID
 	for _, d := range found {
-		if tally(d).open() > 0 {
+		if d.Omitted && !d.Status.Final() || !d.Omitted && tally(d).open() > 0 {
 			open = append(open, d.ID)
 		}
 	}
@@ -159,17 +170,17 @@ func (w watcher) watch(ctx context.Context, ids []waybill.DeliveryID) ([]client.
 }
 
 func (w watcher) poll(ctx context.Context, ids []waybill.DeliveryID) ([]client.Delivery, error) {
-	var late <-chan time.Time
+	patient := ctx
 	if w.limit > 0 {
-		timer := time.NewTimer(w.limit)
-		defer timer.Stop()
-		late = timer.C
+		var cancel context.CancelFunc
+		patient, cancel = context.WithTimeout(ctx, w.limit)
+		defer cancel()
 	}
-	found := make([]client.Delivery, len(ids))
-	for pause := firstPoll; ; pause = min(2*pause, lastPoll) {
-		open := false
+	found, tallies := make([]client.Delivery, len(ids)), make([]targetTally, len(ids))
+	for l := (listener{client: w.client}); ; {
+		var open waybill.DeliveryID // the first that is
 		for i, id := range ids {
-			if found[i].ID != "" && tally(found[i]).open() == 0 {
+			if found[i].ID != "" && tallies[i].open() == 0 {
 				continue
 			}
 			filter := client.DeliveryFilter{ID: id, Instance: w.instance, OmitContent: w.omit}
@@ -181,20 +192,90 @@ func (w watcher) poll(ctx context.Context, ids []waybill.DeliveryID) ([]client.D
 				return nil, fmt.Errorf("delivery %s is not in the server's history any more", id)
 			}
 			found[i] = page.Items[0]
-			t := tally(found[i])
+			if tallies[i], err = w.tally(ctx, &found[i]); err != nil {
+				return nil, err
+			}
+			t := tallies[i]
 			w.progress.Update(term.Item{Name: string(id), Total: t.total, Done: t.done, Failed: t.failed})
-			open = open || t.open() > 0
+			if open == "" && t.open() > 0 {
+				open = id
+			}
 		}
-		if !open {
-			return found, nil
+		if open == "" {
+			return found, w.complete(ctx, found)
 		}
-		select {
-		case <-ctx.Done():
+		switch l.listen(patient, open); {
+		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case <-late:
-			return found, nil
-		case <-time.After(pause):
+		case patient.Err() != nil:
+			return found, w.complete(ctx, found)
 		}
+	}
+}
+
+// complete fills in what was left out of deliveries to many machines.
+func (w watcher) complete(ctx context.Context, found []client.Delivery) error {
+	for i := range found {
+		if err := w.client.Complete(ctx, &found[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tally counts the targets of a delivery. If it does not list all, the server counts them.
+func (w watcher) tally(ctx context.Context, d *client.Delivery) (targetTally, error) {
+	if !d.Omitted {
+		return tally(*d), nil
+	}
+	_, groups, err := w.client.DescribeSendFileTargets(ctx, client.TargetFilter{Delivery: d.ID}, client.Paging{MaxResults: 1})
+	t := targetTally{total: d.TargetCount}
+	for _, g := range groups {
+		if g.Status.Final() {
+			t.done += int(g.Count)
+			if g.Status != waybill.Success {
+				t.failed += int(g.Count)
+			}
+		}
+	}
+	return t, err
+}
+
+// listener is told by the server when a delivery changes, and otherwise says when to look again.
+type listener struct {
+	client *client.Client
+	id     waybill.DeliveryID
+	mark   string // of the delivery with that ID, as it was told last
+	cuts   int    // calls in a row that failed
+	pause  time.Duration
+}
+
+// listen returns when it is time to look at the delivery again: because it has changed since it was looked at last, for all
+// that is known, or because the server does not tell. That the call fails is not told: to look again shows why.
+func (l *listener) listen(ctx context.Context, id waybill.DeliveryID) {
+	if id != l.id {
+		l.id, l.mark, l.pause = id, "", firstPoll/2
+	}
+	if l.cuts < maxCuts {
+		began := time.Now()
+		told, err := l.client.WaitSendFileInvocation(ctx, id, l.mark, waitFor)
+		switch {
+		case err != nil:
+			l.cuts++
+		case told.Mark != l.mark:
+			if l.cuts, l.mark = 0, told.Mark; time.Since(began) > l.pause {
+				l.pause = firstPoll / 2 // changes are rare
+			}
+			return
+		case time.Since(began) >= waitFor-firstPoll: // there was none
+			l.cuts = 0
+			return
+		}
+	}
+	l.pause = min(2*l.pause, lastPoll)
+	select {
+	case <-ctx.Done():
+	case <-time.After(l.pause):
 	}
 }
 
@@ -262,10 +343,10 @@ func joinPath(dir, name string) string {
 // targetTable shows every machine of the deliveries.
 func targetTable(ctx context.Context, c *client.Client, found []client.Delivery) *term.Table {
 	names := instanceNames(ctx, c, found)
-	table := term.NewTable("MACHINE", "NAME", "STATUS", "CODE", "DETAIL", "TIME")
+	table := term.NewTable("MACHINE", "NAME", "STATUS", "CHANGE", "CODE", "DETAIL", "TIME")
 	for _, d := range found {
 		for _, t := range d.Targets.Items {
-			table.Add(string(t.Instance), names[t.Instance], string(t.Status), t.ErrorCode,
+			table.Add(string(t.Instance), cmp.Or(t.Name, names[t.Instance]), string(t.Status), string(t.Change), t.ErrorCode,
 				cmp.Or(t.Detail, t.ErrorInfo), cmp.Or(t.Finished, t.Updated))
 		}
 	}
@@ -277,6 +358,9 @@ func targetTable(ctx context.Context, c *client.Client, found []client.Delivery)
 func instanceNames(ctx context.Context, c *client.Client, found []client.Delivery) map[waybill.InstanceID]string {
 	names := map[waybill.InstanceID]string{}
 	for _, d := range found {
+		if len(d.Targets.Items) > 0 && d.Targets.Items[0].Name != "" {
+			continue // they came along
+		}
 		for chunk := range slices.Chunk(d.Targets.Items, waybill.DefaultLimits().Instances) {
 			filter := client.InstanceFilter{}
 			for _, t := range chunk {

@@ -25,6 +25,7 @@ func (f *fleet) sendAll(t *testing.T, n int) {
 func TestResultsOfOneDelivery(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2)
+	f.machines[0].outcome = client.Target{Status: waybill.Success, Change: waybill.Unchanged}
 	f.machines[1].outcome = client.Target{
 		Status: waybill.Invalid, ErrorCode: "FileAuthorityInvalid", ErrorInfo: "Owner not exists",
 	}
@@ -35,9 +36,9 @@ func TestResultsOfOneDelivery(t *testing.T) {
 	want := `DELIVERY  STATUS         FILE               MACHINES  CREATED
 f-1       PartialFailed  /etc/app/app.conf  2         2026-11-23T12:00:00Z
 
-MACHINE  NAME      STATUS   CODE                  DETAIL            TIME
-mi-001   demo-001  Success  -                     -                 2026-11-23T12:00:01Z
-mi-002   demo-002  Invalid  FileAuthorityInvalid  Owner not exists  2026-11-23T12:00:01Z
+MACHINE  NAME      STATUS   CHANGE     CODE                  DETAIL            TIME
+mi-001   demo-001  Success  Unchanged  -                     -                 2026-11-23T12:00:01Z
+mi-002   demo-002  Invalid  -          FileAuthorityInvalid  Owner not exists  2026-11-23T12:00:01Z
 `
 	if diff := cmp.Diff(want, r.out); diff != "" {
 		t.Errorf("stdout (-want +got):\n%s", diff)

@@ -11,8 +11,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,40 +25,41 @@ const waitGrace = 15 * time.Second
 
 type sendOptions struct {
 	clientFlags
+	choice
 	file        waybill.FileSpec
-	instances   []string
-	tagFlags    []string
-	tags        []waybill.Tag // of tagFlags
-	all         bool
 	group       string // ID of a resource group
 	timeout     time.Duration
 	description string
+	preview     bool
 	wait        bool
 }
 
 func newSendCmd(e env) *cobra.Command {
 	o := &sendOptions{}
 	cmd := &cobra.Command{
-		Use:   "send FILE --to DIR (--instance ID... | --tag k=v... | --all)",
+		Use: "send FILE --to DIR (--instance ID... | --instances-from FILE | --tag k=v... | --name-pattern P | --activation ID | " +
+			"--resource-group ID | --all)",
 		Short: "place a file on machines",
 		Long: `Send places one file on machines: whole or not at all, with the owner, group and mode asked for. FILE "-" is
 standard input. How large a file may be is the server's to say (--max-content).
 
-Without --wait it prints the ID of each delivery. A delivery goes to at most 50 machines; for
-more, several are made. What the server has no time for, or what it may have answered when nobody heard it, is sent
-again up to three times, and still delivered once.
+Machines are given by their IDs, or by what they have: then several of --tag, --name-pattern, --activation and
+--resource-group narrow, and the server finds the machines. All are one delivery, of up to 50,000 machines (the
+server's --max-targets). With --preview nothing is sent: it shows who would be hit.
+
+Without --wait it prints the ID of the delivery. What the server has no time for, or what it may have answered when
+nobody heard it, is sent again up to three times, and still delivered once.
 
 ` + exitCodesHelp,
 		Example: `  waybill send app.conf --to /etc/app --tag role=web --owner app --mode 0640 --overwrite --wait
+  waybill send app.conf --to /etc/app --name-pattern 'web-*' --tag env=prod --preview
   date | waybill send - --name date.txt --to /tmp --all`,
 		Args: usageArgs(cobra.ExactArgs(1)),
 	}
 	o.addTo(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&o.file.TargetDir, "to", "", "target `DIR` on the machines, absolute; created if missing")
-	flags.StringSliceVar(&o.instances, "instance", nil, "send to the instance with this `ID` (repeatable)")
-	flags.StringArrayVar(&o.tagFlags, "tag", nil, "send to instances that have all these tags, `KEY=VALUE` (repeatable)")
-	flags.BoolVar(&o.all, "all", false, "send to all instances of the region")
+	o.addFlags(flags)
 	flags.StringVar(&o.group, "resource-group", "", "deliver for the resource group with this `ID`, to its instances only")
 	flags.StringVar(&o.file.Name, "name", "", "`NAME` of the file on the machines (default: that of FILE)")
 	flags.StringVar(&o.file.Owner, "owner", "", "owner, a `USER` name or number (default root)")
@@ -69,6 +68,7 @@ again up to three times, and still delivered once.
 	flags.BoolVar(&o.file.Overwrite, "overwrite", false, "replace an existing file of that name")
 	flags.DurationVar(&o.timeout, "timeout", time.Minute, "how long the machines have, at least 10s")
 	flags.StringVar(&o.description, "description", "", "`TEXT` kept with the delivery")
+	flags.BoolVar(&o.preview, "preview", false, "send nothing, and show who would be hit")
 	flags.BoolVar(&o.wait, "wait", false, "wait for the outcome on every machine and show it")
 
 	cmd.RunE = runE(e, func(ctx context.Context, args []string) error { return o.run(ctx, e, args[0]) })
@@ -83,44 +83,51 @@ func (o *sendOptions) run(ctx context.Context, e env, file string) error {
 	if err != nil {
 		return err
 	}
+	r := client.SendFileRequest{
+		File: o.file, Content: content, Description: o.description, Timeout: o.timeout, ResourceGroup: o.group, ClientToken: rand.Text(),
+	}
+	if err := o.choose(e, o.group, &r); err != nil {
+		return err
+	}
 	c, err := o.connect(ctx, e)
 	if err != nil {
 		return err
 	}
-	targets, err := o.targets(ctx, c)
+	if o.preview {
+		return o.showPreview(ctx, e, c, r)
+	}
+	id, err := persist(ctx, e.err, func() (waybill.DeliveryID, error) { return c.SendFile(ctx, r) })
+	if refused, ok := errors.AsType[*client.Error](err); ok && refused.MaxContent > 0 {
+		err = tooLarge(fmt.Sprintf("the file has %d bytes", len(content)), "this server's deliveries carry", refused.MaxContent)
+	}
 	if err != nil {
-		return err
+		return o.hint(err, o.group)
 	}
-	accepted, sendErr := o.send(ctx, e, c, targets, content)
-	switch {
-	case len(accepted) == 0:
-		return sendErr
-	case sendErr != nil || !o.wait:
-		return errors.Join(sendErr, o.write(e, newSent(accepted, nil), acceptedText(accepted)))
+	if !o.wait {
+		return o.write(e, newSent(id, nil), textf("%s", id))
 	}
-	return o.follow(ctx, e, c, accepted)
+	return o.follow(ctx, e, c, id)
 }
 
 // check finds what is wrong with the command line before anything is read or called.
 func (o *sendOptions) check(file string) error {
-	if o.file.TargetDir == "" {
+	if o.file.TargetDir == "" && !o.preview {
 		return usagef("--to is missing: the directory on the machines, such as --to /etc/app")
 	}
 	if o.file.Name == "" {
-		if file == "-" {
+		if file == "-" && !o.preview {
 			return usagef("--name is missing: what standard input is to be called on the machines")
 		}
 		o.file.Name = filepath.Base(file)
 	}
-	if kinds := count(len(o.instances) > 0, len(o.tagFlags) > 0, o.all); kinds != 1 {
-		return usagef("exactly one of --instance, --tag and --all says where to send to, not %d", kinds)
+	if err := o.choice.check(file, o.group); err != nil {
+		return err
 	}
 	if o.timeout <= 0 {
 		return usagef("--timeout %s is not a time to wait", o.timeout)
 	}
-	var err error
-	if o.tags, err = parseTags(o.tagFlags); err != nil {
-		return err
+	if o.preview {
+		return nil
 	}
 	errs := []error{waybill.CheckName(o.file.Name), waybill.CheckTargetDir(o.file.TargetDir)}
 	if o.file.Mode != "" {
@@ -133,67 +140,6 @@ func (o *sendOptions) check(file string) error {
 		}
 	}
 	return nil
-}
-
-// targets resolves whom to send to, each once.
-func (o *sendOptions) targets(ctx context.Context, c *client.Client) ([]waybill.InstanceID, error) {
-	if len(o.instances) > 0 {
-		all := ids[waybill.InstanceID](o.instances)
-		slices.Sort(all)
-		return slices.Compact(all), nil
-	}
-	var found []waybill.InstanceID
-	for i, err := range c.Instances(ctx, client.InstanceFilter{Tags: o.tags, ResourceGroup: o.group}) {
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, i.ID)
-	}
-	switch {
-	case len(found) > 0:
-		return found, nil
-	case o.all && o.group != "":
-		return nil, fmt.Errorf("no instance is in resource group %s; move some there with: "+
-			"waybill groups add %[1]s --instance ID", o.group)
-	case o.group != "":
-		return nil, fmt.Errorf("no instance of resource group %s has the tags %s; see waybill instances list",
-			o.group, strings.Join(o.tagFlags, " "))
-	case o.all:
-		return nil, errors.New("no machine is enrolled; make a code to enrol one with: waybill activations create")
-	}
-	return nil, fmt.Errorf("no instance has the tags %s; see waybill instances list", strings.Join(o.tagFlags, " "))
-}
-
-// send makes as many deliveries as the targets need and returns those accepted, also beside an error.
-func (o *sendOptions) send(
-	ctx context.Context, e env, c *client.Client, targets []waybill.InstanceID, content []byte,
-) ([]waybill.DeliveryID, error) {
-	var accepted []waybill.DeliveryID
-	sent := 0
-	for chunk := range slices.Chunk(targets, waybill.DefaultLimits().Instances) {
-		r := client.SendFileRequest{
-			Instances:     chunk,
-			File:          o.file,
-			Content:       content,
-			Description:   o.description,
-			Timeout:       o.timeout,
-			ResourceGroup: o.group,
-			ClientToken:   rand.Text(),
-		}
-		id, err := persist(ctx, e.err, func() (waybill.DeliveryID, error) { return c.SendFile(ctx, r) })
-		if refused, ok := errors.AsType[*client.Error](err); ok && refused.MaxContent > 0 {
-			err = tooLarge(fmt.Sprintf("the file has %d bytes", len(content)), "this server's deliveries carry", refused.MaxContent)
-		}
-		if err != nil {
-			if len(accepted) > 0 {
-				err = fmt.Errorf("only %d of %d machines were reached: %w", sent, len(targets), err)
-			}
-			return accepted, err
-		}
-		accepted = append(accepted, id)
-		sent += len(chunk)
-	}
-	return accepted, nil
 }
 
 // How often a call is made again, and how long to wait before the first time, unless the server says; then it doubles.
@@ -224,42 +170,34 @@ func persist[T any](ctx context.Context, progress io.Writer, call func() (T, err
 	}
 }
 
-// follow waits until the deliveries are final or late, and shows what became of them.
-func (o *sendOptions) follow(ctx context.Context, e env, c *client.Client, accepted []waybill.DeliveryID) error {
+// follow waits until the delivery is final or late, and shows what became of it.
+func (o *sendOptions) follow(ctx context.Context, e env, c *client.Client, id waybill.DeliveryID) error {
 	w := watcher{
 		client:   c,
 		limit:    max(o.timeout, waybill.DefaultLimits().MinTimeout) + waitGrace,
 		omit:     !o.json(),
 		progress: o.progress(e),
 	}
-	found, err := w.watch(ctx, accepted)
+	found, err := w.watch(ctx, []waybill.DeliveryID{id})
 	if err != nil {
 		return err
 	}
-	err = o.write(e, newSent(accepted, found), func() io.WriterTo { return targetTable(ctx, c, found) })
+	err = o.write(e, newSent(id, found), func() io.WriterTo { return targetTable(ctx, c, found) })
 	return cmp.Or(err, outcome(found))
 }
 
 // sent is the JSON result of send. Invocations is there after waiting.
 type sent struct {
-	IDs         []waybill.DeliveryID `json:"InvokeIds"`
+	IDs         []waybill.DeliveryID `json:"InvokeIds"` // one; a list since there could be several
 	Invocations *client.Deliveries   `json:"Invocations,omitempty"`
 }
 
-func newSent(accepted []waybill.DeliveryID, found []client.Delivery) sent {
-	s := sent{IDs: append([]waybill.DeliveryID{}, accepted...)}
+func newSent(id waybill.DeliveryID, found []client.Delivery) sent {
+	s := sent{IDs: []waybill.DeliveryID{id}}
 	if found != nil {
 		s.Invocations = &client.Deliveries{Items: found}
 	}
 	return s
-}
-
-func acceptedText(accepted []waybill.DeliveryID) func() io.WriterTo {
-	lines := make([]string, len(accepted))
-	for i, id := range accepted {
-		lines[i] = string(id)
-	}
-	return textf("%s", strings.Join(lines, "\n"))
 }
 
 // readContent reads what is to be sent, and refuses what no server takes. What one server takes, that says.
@@ -309,14 +247,4 @@ func tooLarge(what, who string, limit int) error {
 		hint = "send it in parts"
 	}
 	return fmt.Errorf("%s; %s at most %d bytes, which are %d as Base64; %s", what, who, min(limit/4*3, largestFile), limit, hint)
-}
-
-func count(conditions ...bool) int {
-	n := 0
-	for _, c := range conditions {
-		if c {
-			n++
-		}
-	}
-	return n
 }

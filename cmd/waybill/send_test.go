@@ -41,10 +41,10 @@ func TestSendWaitsAndShowsEveryMachine(t *testing.T) {
 	}
 	r := f.run(t, "send", writeFile(t, "app.conf", "a=1\n"), "--to", "/etc/app", "--all", "--wait")
 	r.expect(t, 3, "f-1  0/3 done\n", "f-1  3/3 done, 1 failed\n", "1 of 3 machines did not take the file")
-	want := `MACHINE  NAME      STATUS   CODE               DETAIL             TIME
-mi-001   demo-001  Success  -                  -                  2026-11-23T12:00:01Z
-mi-002   demo-002  Failed   FileAlreadyExists  /etc/app/app.conf  2026-11-23T12:00:01Z
-mi-003   demo-003  Success  -                  -                  2026-11-23T12:00:01Z
+	want := `MACHINE  NAME      STATUS   CHANGE  CODE               DETAIL             TIME
+mi-001   demo-001  Success  -       -                  -                  2026-11-23T12:00:01Z
+mi-002   demo-002  Failed   -       FileAlreadyExists  /etc/app/app.conf  2026-11-23T12:00:01Z
+mi-003   demo-003  Success  -       -                  -                  2026-11-23T12:00:01Z
 `
 	if diff := cmp.Diff(want, r.out); diff != "" {
 		t.Errorf("stdout (-want +got):\n%s", diff)
@@ -81,7 +81,23 @@ func TestSendSendsWhatTheFlagsSay(t *testing.T) {
 			"tag",
 			[]string{"--tag", "role=web"},
 			map[string]string{
-				"Name": "app.conf", "Timeout": "60", "Overwrite": "false", "InstanceId.1": "mi-001", "InstanceId.2": "mi-003",
+				"Name": "app.conf", "Timeout": "60", "Overwrite": "false", "ResourceTag.1.Key": "role", "ResourceTag.1.Value": "web",
+			},
+		},
+		{
+			"all that narrows",
+			[]string{"--tag", "role", "--name-pattern", "demo-*", "--activation", "4ECE", "--resource-group", "rg-1"},
+			map[string]string{
+				"Name": "app.conf", "Timeout": "60", "Overwrite": "false", "ResourceTag.1.Key": "role", "InstanceName": "demo-*",
+				"ActivationId": "4ECE", "TargetResourceGroupId": "rg-1", "ResourceGroupId": "rg-1",
+			},
+		},
+		{
+			"from a file",
+			[]string{"--instances-from", writeFile(t, "ids", "# all\nmi-002, mi-001\r\n\n mi-003 # last"), "--instance", "mi-001"},
+			map[string]string{
+				"Name": "app.conf", "Timeout": "60", "Overwrite": "false",
+				"InstanceId.1": "mi-001", "InstanceId.2": "mi-002", "InstanceId.3": "mi-003",
 			},
 		},
 	}
@@ -113,53 +129,90 @@ func TestSendReadsStandardInput(t *testing.T) {
 	}
 }
 
-func TestSendSplitsManyTargets(t *testing.T) {
+func TestSendToManyIsOneDelivery(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 120)
-	r := f.run(t, "send", writeFile(t, "a", ""), "--to", "/etc", "--all", "--wait", "-o", "json")
-	r.expect(t, 0)
-	if r.err != "" {
-		t.Errorf("stderr %q: with JSON there is no progress", r.err)
+	var ids []string
+	for _, m := range f.machines {
+		ids = append(ids, m.id)
 	}
-	var got struct {
-		InvokeIds   []string
-		Invocations struct {
-			Invocation []struct {
-				VmCount          int
-				InvocationStatus string
-				InvokeInstances  struct{ InvokeInstance []struct{ InstanceId string } }
-			}
+	file := writeFile(t, "a", "")
+	for _, way := range [][]string{
+		{"--all"}, {"--instance", strings.Join(ids, ",")}, {"--instances-from", writeFile(t, "ids", strings.Join(ids, "\n"))},
+	} {
+		r := f.run(t, append([]string{"send", file, "--to", "/etc", "--wait", "-o", "json"}, way...)...)
+		r.expect(t, 0)
+		if r.err != "" {
+			t.Errorf("stderr %q: with JSON there is no progress", r.err)
+		}
+		var got struct {
+			InvokeIds   []string
+			Invocations struct{ Invocation []client.Delivery }
+		}
+		if err := json.Unmarshal([]byte(r.out), &got); err != nil {
+			t.Fatal(err)
+		}
+		if len(got.InvokeIds) != 1 || len(got.Invocations.Invocation) != 1 || len(got.Invocations.Invocation[0].Targets.Items) != 120 {
+			t.Errorf("%s: %v", way[0], r.out)
 		}
 	}
-	if err := json.Unmarshal([]byte(r.out), &got); err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff([]string{"f-1", "f-2", "f-3"}, got.InvokeIds); diff != "" {
-		t.Errorf("IDs (-want +got):\n%s", diff)
-	}
-	seen := map[string]bool{}
-	for i, want := range []int{50, 50, 20} {
-		d := got.Invocations.Invocation[i]
-		if d.VmCount != want || d.InvocationStatus != "Success" {
-			t.Errorf("delivery %d: %d machines, %s", i+1, d.VmCount, d.InvocationStatus)
-		}
-		for _, target := range d.InvokeInstances.InvokeInstance {
-			seen[target.InstanceId] = true
-		}
-	}
-	if len(seen) != 120 {
-		t.Errorf("%d machines, want 120", len(seen))
+	if n := len(f.Calls("DescribeManagedInstances")); n != 0 {
+		t.Errorf("%d calls to find out what the server knows", n)
 	}
 }
 
-func TestSendSaysWhatWasAcceptedBeforeARefusal(t *testing.T) {
+// TestSendShowsAllOfMany waits for a delivery of which a listing holds only the first machines.
+func TestSendShowsAllOfMany(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, 120)
-	f.refuseSend[3] = &client.Error{Status: 403, Code: "Forbidden.RAM", Message: "No."}
-	r := f.run(t, "send", writeFile(t, "a", "x"), "--to", "/etc", "--all", "--wait")
-	r.expect(t, 1, "only 100 of 120 machines were reached", "Forbidden.RAM", "waybill policies simulate")
-	if r.out != "f-1\nf-2\n" {
-		t.Errorf("stdout %q", r.out)
+	f := newFleet(t, shownResults+80)
+	f.machines[200].outcome.Status = waybill.Failed
+	r := f.run(t, "send", writeFile(t, "a", ""), "--to", "/etc", "--all", "--wait")
+	r.expect(t, 3, "f-1  230/230 done, 1 failed\n", "1 of 230 machines did not take the file")
+	if !strings.Contains(r.out, "mi-201   demo-201  Failed") || !strings.Contains(r.out, "mi-230   demo-230  Success") {
+		t.Errorf("stdout:\n%s", r.out)
+	}
+	r = f.run(t, "results", "f-1", "--watch", "-o", "json")
+	if r.expect(t, 3); strings.Count(r.out, `"InvocationStatus": "Success"`) != 229 || strings.Contains(r.out, "Omitted") {
+		t.Errorf("stdout:\n%s", r.out)
+	}
+	if n := len(f.Calls("DescribeManagedInstances")); n != 0 {
+		t.Errorf("%d calls for names that came along", n)
+	}
+}
+
+func TestSendPreview(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 25)
+	file := writeFile(t, "a", "four")
+	r := f.run(t, "send", file, "--instances-from", writeFile(t, "ids", "mi-001 mi-none"), "--preview")
+	r.expect(t, 0)
+	want := `WOULD BE  CODE  MACHINES
+told      -     2
+
+MACHINE  NAME      WOULD BE  CODE               DETAIL
+mi-001   demo-001  told      -                  -
+mi-none  -         ended     InstanceNotExists  -
+
+nothing was sent; without --preview 2 machines are hit
+`
+	if diff := cmp.Diff(want, r.out); diff != "" {
+		t.Errorf("stdout (-want +got):\n%s", diff)
+	}
+	r = f.run(t, "send", file, "--to", "/etc", "--all", "--preview")
+	if r.expect(t, 0); !strings.Contains(r.out, "and 23 more; -o json shows all") {
+		t.Errorf("stdout:\n%s", r.out)
+	}
+	if p := f.Calls("PreviewSendFile")[1].Params; p["AllInstances"] != "true" || p["ContentSize"] != "4" {
+		t.Errorf("asked %v", p)
+	}
+	r = f.run(t, "send", file, "--tag", "role=web", "--preview", "-o", "json")
+	r.expect(t, 0)
+	var got previewed
+	if err := json.Unmarshal([]byte(r.out), &got); err != nil || got.TotalCount != 13 || len(got.PreviewInstances.PreviewInstance) != 13 {
+		t.Errorf("%v: %s", err, r.out)
+	}
+	if n := len(f.Calls("SendFile")); n != 0 {
+		t.Errorf("%d deliveries", n)
 	}
 }
 
@@ -253,8 +306,12 @@ func TestSendRefusesBeforeAnyCall(t *testing.T) {
 		{"relative directory", "", []string{small, "--to", "x", "--all"}, 2, "it is not absolute"},
 		{"bad name", "", []string{small, "--to", "/x", "--all", "--name", "a/b"}, 2, "it holds a slash"},
 		{"bad mode", "", []string{small, "--to", "/x", "--all", "--mode", "999"}, 2, "octal"},
-		{"nowhere", "", []string{small, "--to", "/x"}, 2, "exactly one of --instance, --tag and --all"},
-		{"two ways", "", []string{small, "--to", "/x", "--all", "--tag", "a=b"}, 2, "exactly one of"},
+		{"nowhere", "", []string{small, "--to", "/x"}, 2, "say where to send to"},
+		{"two ways", "", []string{small, "--to", "/x", "--all", "--tag", "a=b"}, 2, "contradict each other"},
+		{"named and chosen", "", []string{small, "--to", "/x", "--instance", "mi-001", "--tag", "a=b"}, 2, "not both"},
+		{"an empty list", "", []string{small, "--to", "/x", "--instances-from", writeFile(t, "none", "# nobody\n")}, 1, "names no instance"},
+		{"no list", "", []string{small, "--to", "/x", "--instances-from", small + "er"}, 1, "no such file"},
+		{"input twice", "", []string{"-", "--name", "x", "--to", "/x", "--instances-from", "-"}, 2, "cannot be both"},
 		{"no tag key", "", []string{small, "--to", "/x", "--tag", "=b"}, 2, "has no key"},
 		{"no time", "", []string{small, "--to", "/x", "--all", "--timeout", "0s"}, 2, "--timeout"},
 		{"no such flag", "", []string{small, "--nonsense"}, 2, "unknown flag"},
@@ -291,18 +348,16 @@ func TestSendRefusesBeforeAnyCall(t *testing.T) {
 func TestSendWithoutTargets(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 0)
-	file := writeFile(t, "a", "x")
-	f.run(t, "send", file, "--to", "/x", "--all").expect(t, 1, "no machine is enrolled", "waybill activations create")
-	f.run(t, "send", file, "--to", "/x", "--tag", "role=web").expect(t, 1, "no instance has the tags role=web")
-	group := []string{"send", file, "--to", "/x", "--resource-group", "rg-1"}
-	f.run(t, append(group, "--all")...).expect(t, 1, "no instance is in resource group rg-1", "waybill groups add rg-1")
-	f.run(t, append(group, "--tag", "role=web")...).expect(t, 1,
-		"no instance of resource group rg-1 has the tags role=web")
-	for _, c := range f.Calls("DescribeManagedInstances")[2:] {
-		if c.Params["ResourceGroupId"] != "rg-1" {
-			t.Errorf("asked for %v", c.Params)
-		}
+	nobody := &client.Error{Status: 404, Code: "InvalidInstance.NotFound", Message: "The specified instances not found: no instance …."}
+	for n := range 4 {
+		f.refuseSend[n+1] = nobody
 	}
+	file := writeFile(t, "a", "x")
+	f.run(t, "send", file, "--to", "/x", "--all").expect(t, 1, "no instance …", "waybill activations create")
+	f.run(t, "send", file, "--to", "/x", "--tag", "role=web").expect(t, 1, "no instance …", "waybill instances list")
+	group := []string{"send", file, "--to", "/x", "--resource-group", "rg-1"}
+	f.run(t, append(group, "--all")...).expect(t, 1, "waybill groups add rg-1")
+	f.run(t, group...).expect(t, 1, "waybill groups add rg-1")
 }
 
 func TestWatchGivesUpAtItsLimit(t *testing.T) {
@@ -314,15 +369,15 @@ func TestWatchGivesUpAtItsLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := watcher{client: c, limit: time.Second, progress: term.NoProgress()}
+	w := watcher{client: c, limit: 3 * time.Second, progress: term.NoProgress()}
 	found, err := w.watch(t.Context(), []waybill.DeliveryID{"f-1"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ran{4, "", ""}.expectError(t, outcome(found), "1 of 2 machines are not final yet", "waybill results f-1 --watch")
-	// Asked at 0, 100, 300 and 700 ms: it waits longer each time.
-	if n := len(f.Calls("DescribeSendFileResults")); n < 3 || n > 5 {
-		t.Errorf("asked %d times in a second", n)
+	// Asked at 0, 0.1, 0.3, 0.7, 1.5 and 2.5 s: it waits longer each time.
+	if n := len(f.Calls("DescribeSendFileResults")); n < 3 || n > 6 {
+		t.Errorf("asked %d times in three seconds", n)
 	}
 }
 

@@ -147,7 +147,8 @@ func (o *serverOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.BootstrapID, "bootstrap-access-key-id", "", "`ID` of the first access key; made up by default")
 	f.StringVar(&o.BootstrapKey, "bootstrap-access-key-secret-file", "",
 		"`FILE` with the secret of the first access key (or WAYBILL_BOOTSTRAP_ACCESS_KEY_SECRET)")
-	f.IntVar(&c.Limits.Instances, "max-instances", c.Limits.Instances, "instances of one SendFile")
+	f.IntVar(&c.Limits.Instances, "max-instances", c.Limits.Instances, "instances that one SendFile names one by one")
+	f.IntVar(&c.Limits.Targets, "max-targets", c.Limits.Targets, "instances that one SendFile reaches by a list or a selector")
 	f.IntVar(&c.Limits.ContentBytes, "max-content", c.Limits.ContentBytes,
 		"bytes of the content of one SendFile, as Base64")
 	f.DurationVar(&c.Limits.MaxTimeout, "max-timeout", c.Limits.MaxTimeout, "longest timeout of a delivery")

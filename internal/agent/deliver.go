@@ -27,11 +27,8 @@ const (
 // checkDeliver refuses a message that no server of ours sends. What a user may have asked for wrongly is not its
 // business: that is found out by placing the file, and reported.
 func checkDeliver(d *wire.Deliver) error {
-	other := func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-'
-	}
 	switch {
-	case d.Delivery == "" || len(d.Delivery) > maxDeliveryID || strings.ContainsFunc(d.Delivery, other):
+	case !isDeliveryID(d.Delivery):
 		return fmt.Errorf("delivery ID %.80q", d.Delivery)
 	case len(d.SHA256) != 32:
 		return fmt.Errorf("digest of %d bytes", len(d.SHA256))
@@ -45,4 +42,22 @@ func checkDeliver(d *wire.Deliver) error {
 		return errors.New("name, directory, owner and group are too long")
 	}
 	return nil
+}
+
+// checkCancel refuses a Cancel of what no delivery can be.
+func checkCancel(c *wire.Cancel) error {
+	switch {
+	case !isDeliveryID(c.Delivery):
+		return fmt.Errorf("delivery ID %.80q", c.Delivery)
+	case c.Deadline <= 0:
+		return errors.New("no deadline")
+	}
+	return nil
+}
+
+func isDeliveryID(id string) bool {
+	other := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-'
+	}
+	return id != "" && len(id) <= maxDeliveryID && !strings.ContainsFunc(id, other)
 }

@@ -53,7 +53,7 @@ func TestEnrollTwice(t *testing.T) {
 		t.Errorf("a second enrolment: %v", err)
 	}
 	j := openTestJournal(t, dir)
-	must(t, j.outcome(&wire.Report{Delivery: "f-1"}))
+	must(t, j.outcome(&wire.Report{Delivery: "f-1"}, 0))
 	j.close()
 	o.Force = true
 	st, err := Enroll(t.Context(), o)

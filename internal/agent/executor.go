@@ -52,18 +52,25 @@ type executor struct {
 	// mu is taken before the journal's locks.
 	mu      sync.Mutex
 	closed  bool
-	held    int               // bytes of content of all tasks
-	busy    map[string]bool   // deliveries taken up and without outcome
-	resumed map[string]int    // by path, what an earlier run left there and nobody has looked at yet
-	queues  map[string][]task // tasks that wait, by path and then by delivery; there is one goroutine for each key
+	held    int                  // bytes of content of all tasks
+	busy    map[string]*underway // deliveries taken up and without outcome
+	resumed map[string]int       // by path, what an earlier run left there and nobody has looked at yet
+	queues  map[string][]task    // tasks that wait, by path and then by delivery; there is one goroutine for each key
 	outbox  map[string]*parcel
 	missed  bool          // the server has something that we did not take up; nothing else is before it is pulled
 	changed chan struct{} // closed at the next change of any of these
 }
 
+// underway is what the executor knows of a delivery that is taken up.
+type underway struct {
+	cancelled bool               // the server has asked to give it up
+	stop      context.CancelFunc // stops the work on it, as long as nothing is published; nil: there is none under way that could
+}
+
 // task is work on one delivery.
 type task struct {
 	delivery string
+	deadline int64  // server time; 0: the journal has it, or it is over
 	path     string // of the final file, as far as words tell
 	bytes    int
 	fetch    bool // its content is fetched
@@ -85,7 +92,7 @@ func newExecutor(p *place.Placer, f *fetcher, j *journal, c *clock, cfg *Config,
 		slots:    semaphore.NewWeighted(slots),
 		fetches:  semaphore.NewWeighted(fetches),
 		suspects: semaphore.NewWeighted(1),
-		busy:     map[string]bool{},
+		busy:     map[string]*underway{},
 		resumed:  map[string]int{},
 		queues:   map[string][]task{},
 		outbox:   map[string]*parcel{},
@@ -102,7 +109,7 @@ func (e *executor) begin(ctx context.Context) {
 			e.outbox[id] = &parcel{report: was.outcome}
 			continue
 		}
-		e.busy[id] = true
+		e.busy[id] = &underway{}
 		file := path.Join(was.file.TargetDir, was.file.Name)
 		e.resumed[file]++
 		e.enqueueLocked(ctx, task{
@@ -158,12 +165,12 @@ func (e *executor) judge(d *wire.Deliver) verdict {
 		p.due = time.Time{}
 		e.changedLocked()
 		return known
-	case e.busy[d.Delivery], e.journal.isConfirmed(d.Delivery):
+	case e.busy[d.Delivery] != nil, e.journal.isConfirmed(d.Delivery):
 		return known
 	case e.closed, e.missed:
 		return refused
 	case e.clock.passed(d.Deadline):
-		e.busy[d.Delivery] = true
+		e.busy[d.Delivery] = &underway{}
 		return late
 	case e.resumed[path.Join(d.TargetDir, d.Name)] > 0:
 		return blocked
@@ -171,7 +178,7 @@ func (e *executor) judge(d *wire.Deliver) verdict {
 		e.missed = true
 		return refused
 	}
-	e.busy[d.Delivery] = true
+	e.busy[d.Delivery] = &underway{}
 	e.held += len(d.Content)
 	return accepted
 }
@@ -183,6 +190,7 @@ func (e *executor) start(ctx context.Context, d *wire.Deliver, started int64) {
 	defer e.mu.Unlock()
 	e.enqueueLocked(ctx, task{
 		delivery: d.Delivery,
+		deadline: d.Deadline,
 		path:     path.Join(d.TargetDir, d.Name),
 		bytes:    len(d.Content),
 		fetch:    d.Size > 0,
@@ -231,6 +239,12 @@ func (e *executor) inTurn(ctx context.Context, t task) {
 		e.finish(t, nil)
 		return
 	}
+	ctx, stop, goOn := e.commence(ctx, t)
+	if !goOn {
+		e.finish(t, e.givenUp(t.delivery))
+		return
+	}
+	defer stop()
 	e.finish(t, e.guard(ctx, t))
 }
 
@@ -274,7 +288,7 @@ func (e *executor) guard(ctx context.Context, t task) (report *wire.Report) {
 func (e *executor) finish(t task, report *wire.Report) {
 	if report != nil {
 		e.trace(TraceFinished, t.delivery)
-		if err := e.journal.outcome(report); err != nil {
+		if err := e.journal.outcome(report, t.deadline); err != nil {
 			e.log.Warn("outcome is in memory only", "delivery_id", t.delivery, "err", err)
 		}
 	}
@@ -329,6 +343,7 @@ func (e *executor) place(ctx context.Context, d *wire.Deliver, started int64) *w
 			TargetDir: d.TargetDir,
 			Content:   d.Content,
 			Reader:    from,
+			Size:      d.Size,
 			SHA256:    [32]byte(d.SHA256),
 			Owner:     d.Owner,
 			Group:     d.Group,
@@ -347,16 +362,21 @@ func (e *executor) place(ctx context.Context, d *wire.Deliver, started int64) *w
 				return nil
 			},
 		})
-		report.SHA256 = res.SHA256[:]
+		report.SHA256, report.Change = res.SHA256[:], string(res.Change)
 	}
 	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		if e.isCancelled(d.Delivery) {
+			report.Cause, report.Detail, report.SHA256 = string(waybill.CauseCancelled), detailGivenUp, nil
+			report.Finished = e.finished(started)
+			return report
+		}
 		if err := e.journal.released(d.Delivery); err != nil {
 			e.log.Warn("work is given up unrecorded", "delivery_id", d.Delivery, "err", err)
 		}
 		return nil
 	}
 	if err != nil {
-		report.SHA256 = nil
+		report.SHA256, report.Change = nil, ""
 		report.Cause, report.Detail = string(causeOf(err)), detail(err.Error())
 	}
 	report.Finished = e.finished(started)
@@ -374,8 +394,7 @@ func (e *executor) resume(ctx context.Context, id string, was entry) *wire.Repor
 		if err := e.placer.Sweep(ctx, was.file.TargetDir, id); err != nil {
 			e.log.Warn("a temporary file may be left", "delivery_id", id, "dir", was.file.TargetDir, "err", err)
 		}
-		e.giveUp(id, was)
-		return nil
+		return e.giveUp(id, was)
 	}
 	report := &wire.Report{Delivery: id, Started: was.started}
 	res, outcome, err := e.placer.Recover(ctx, place.File{
@@ -390,10 +409,9 @@ func (e *executor) resume(ctx context.Context, id string, was entry) *wire.Repor
 	}, was.intent.token)
 	switch {
 	case outcome == place.Unpublished:
-		e.giveUp(id, was)
-		return nil
+		return e.giveUp(id, was)
 	case outcome == place.Published && err == nil:
-		report.SHA256 = res.SHA256[:]
+		report.SHA256, report.Change = res.SHA256[:], string(res.Change)
 		// Publication follows the intent at once and never after the deadline; no more is known of its time.
 		report.Finished = max(was.started, was.intent.at)
 		return report
@@ -412,13 +430,18 @@ func (e *executor) resume(ctx context.Context, id string, was entry) *wire.Repor
 	return report
 }
 
-// giveUp ends what left no trace. Unless the deadline is over, the journal still counts its starts.
-func (e *executor) giveUp(id string, was entry) {
+// giveUp ends what left no trace. Unless the deadline is over, the journal still counts its starts. It returns the outcome if
+// that is to remain so.
+func (e *executor) giveUp(id string, was entry) *wire.Report {
+	if e.isCancelled(id) {
+		return e.givenUp(id)
+	}
 	if e.clock.passed(was.deadline) {
 		if err := e.journal.released(id); err != nil {
 			e.log.Warn("work is given up unrecorded", "delivery_id", id, "err", err)
 		}
 	}
+	return nil
 }
 
 // due returns the outcomes to send at the time now, and the time to ask again: zero if there is nothing to wait for. A

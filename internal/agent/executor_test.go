@@ -139,11 +139,44 @@ func TestExecutorPlaces(t *testing.T) {
 		t.Fatalf("verdict %v", v)
 	}
 	r := b.outcomes()["f-1"]
-	if r == nil || r.Cause != "" || string(r.SHA256) != string(d.SHA256) || r.Started < testNow || r.Finished < r.Started {
+	if r == nil || r.Cause != "" || string(r.SHA256) != string(d.SHA256) || r.Started < testNow || r.Finished < r.Started || r.Change != "Created" {
 		t.Errorf("outcome %+v", r)
 	}
 	if got := b.content("etc/app/x.conf"); got != "content" {
 		t.Errorf("the file holds %q", got)
+	}
+	for id, want := range map[string]string{"f-2": "Unchanged", "f-3": "Replaced"} {
+		if id == "f-3" {
+			must(t, os.WriteFile(filepath.Join(b.root, "etc/app/x.conf"), []byte("other"), 0o600))
+		}
+		b.send(deliverTo(id, "/etc/app", "x.conf", "content"))
+		if r := b.outcomes()[id]; r == nil || r.Change != want || string(r.SHA256) != string(d.SHA256) {
+			t.Errorf("%s: outcome %+v, want %s", id, r, want)
+		}
+	}
+}
+
+// TestOwnPublicationIsNotUnchanged ends an agent between publication and outcome, and looks what the next one says: not that
+// the file was there already.
+func TestOwnPublicationIsNotUnchanged(t *testing.T) {
+	t.Parallel()
+	for overwrite, want := range map[bool]string{false: "Created", true: ""} {
+		reached, proceed := make(chan struct{}), make(chan struct{})
+		b := newBench(t, t.TempDir(), t.TempDir(), func(event, _ string) {
+			if event == string(place.StepSyncDir) {
+				close(reached)
+				<-proceed // as if killed: nothing after this happens before the next one is at its end
+			}
+		})
+		d := deliverTo("f-1", "/etc", "x", "content")
+		d.Overwrite = overwrite
+		b.send(d)
+		<-reached
+		again := newBench(t, b.state, b.root, nil)
+		if r := again.outcomes()["f-1"]; r == nil || r.Cause != "" || string(r.SHA256) != string(d.SHA256) || r.Change != want {
+			t.Errorf("overwrite %v: outcome %+v, want %q", overwrite, r, want)
+		}
+		close(proceed)
 	}
 }
 

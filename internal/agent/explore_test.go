@@ -39,6 +39,9 @@ var scenarios = []*scenario{
 	{name: "three", online: true, existed: true, files: []file{
 		{"f", true, waybill.Success}, {"g", false, waybill.Success}, {"f", true, waybill.Success},
 	}},
+	{name: "stopped", online: true, stops: true, files: []file{{"f", false, waybill.Success}}},
+	{name: "stopped-away", existed: true, stops: true, files: []file{{"f", true, waybill.Success}}},
+	{name: "stopped-second", online: true, stops: true, files: []file{{"f", true, waybill.Success}, {"f", true, waybill.Success}}},
 }
 
 // maxDeviations is how often a run that is enumerated does not do the usual. All with up to so many are explored, if the
@@ -307,7 +310,7 @@ func (p *pool) end() {
 func (w *world) check(deviations int) {
 	for _, d := range w.sent {
 		w.checkStored(d)
-		if last := w.final(d); deviations <= 1 && last.status != d.want {
+		if last := w.final(d); deviations <= 1 && last.status != d.want && !(d.stopped && last.cause == waybill.CauseCancelled) {
 			w.violate("%s is %s (%s) after %d deviations; want %s", d.label, last.status, last.cause, deviations, d.want)
 		}
 		if d.published > 1 {
@@ -372,6 +375,12 @@ func (w *world) checkStored(d *sent) {
 		}
 	}
 	switch {
+	case d.cancelled || last.cause == waybill.CauseCancelled:
+		// What was told to whoever stopped it stands; otherwise the machine has said so. In any case, nothing is there.
+		if last.cause != waybill.CauseCancelled || d.published != 0 || !d.stopped || !d.cancelled && (!told || want != waybill.Aborted) {
+			w.violate("%s is %s (%s), stopped %v, answered that it is cancelled %v, published %d times, reported %q",
+				d.label, last.status, last.cause, d.stopped, d.cancelled, d.published, want)
+		}
 	case told && last.status != want:
 		w.violate("%s is %s (%s), and was reported as %s", d.label, last.status, last.cause, want)
 	case !told && !slices.Contains(inferred, last.cause):
@@ -399,7 +408,7 @@ func (w *world) checkStored(d *sent) {
 // statusOf is the table of docs/state-machine.md, of what an agent here may report.
 var statusOf = map[waybill.Cause]waybill.Status{
 	"": waybill.Success, waybill.CauseExists: waybill.Failed, waybill.CauseWriteFailed: waybill.Failed,
-	waybill.CauseAgentBroke: waybill.Errored,
+	waybill.CauseAgentBroke: waybill.Errored, waybill.CauseCancelled: waybill.Aborted,
 }
 
 // checkDisk looks that each file is whole, and that nothing else is there.
@@ -457,7 +466,7 @@ func (w *world) checkLate() {
 	w.calm()
 	for _, m := range seen {
 		switch m.op {
-		case "ack", "report", "deliver", OpConfirm:
+		case "ack", "report", "deliver", "cancel", OpConfirm:
 			m.link = w.current.link
 			w.arrive(m, true)
 			w.calm()

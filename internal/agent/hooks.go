@@ -39,6 +39,7 @@ const (
 	TraceTaken    = "taken"    // work begins; the place.Steps follow
 	TraceFinished = "finished" // the outcome is known, but to nobody else, not even to the journal
 	TraceReport   = "report"   // the outcome is in the journal and about to be sent
+	TraceCancel   = "cancel"   // the server asks to give it up
 )
 
 // Message is a message on its way.

@@ -13,15 +13,17 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/place"
 	"github.com/openwaybill/waybill/internal/wire"
 )
 
 // journal remembers across crashes what the agent began, what came of it, and what it may never do again.
 //
-// It is one append-only file. Only an intent is synced to disk before the agent goes on, at the same time as the
-// temporary file whose fate it records: from a durable intent, place.Recover can tell after any crash whether the file
-// was published, so a lost outcome is rebuilt. All other records need no sync. After the death of the process the page
+// It is one append-only file. An intent is synced to disk before the agent goes on, at the same time as the temporary
+// file whose fate it records: from a durable intent, place.Recover can tell after any crash whether the file was
+// published, so a lost outcome is rebuilt. That a delivery was cancelled is synced, too, for no file tells it. All other
+// records need no sync. After the death of the process the page
 // cache still holds them; after the death of the machine, a lost taken or released costs one attempt more or less, a
 // lost outcome is rebuilt or the work is done again, and a lost confirmed is asked for again.
 //
@@ -44,6 +46,7 @@ type journal struct {
 	file      *os.File // nil: not open. Whoever holds swap, for reading too, finds it open once something was added
 	size      int64    // where the next record goes; what an earlier failed append left behind it is overwritten
 	compacted int64    // size after the last rewrite
+	synced    int64    // how much of it survives the death of the machine, at least; for tests
 	buf       []byte
 	led       ledger
 }
@@ -112,23 +115,18 @@ func (j *journal) taken(d *wire.Deliver, now int64) (before int, started int64, 
 
 // intent records what is about to be published, and returns once that survives the death of the machine.
 func (j *journal) intent(delivery string, t place.Token, now int64) error {
-	j.swap.RLock()
-	defer j.swap.RUnlock()
-	j.mu.Lock()
-	err := j.addLocked(record{Kind: recordIntent, Delivery: delivery, Now: now, Token: &t})
-	j.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	if err := j.file.Sync(); err != nil {
-		return fmt.Errorf("sync journal: %w", err)
-	}
-	return nil
+	return j.addDurably(record{Kind: recordIntent, Delivery: delivery, Now: now, Token: &t})
 }
 
-// outcome records what r says. Whatever it returns, the outcome counts for as long as the agent runs.
-func (j *journal) outcome(r *wire.Report) error {
-	return j.add(record{Kind: recordOutcome, Delivery: r.Delivery, Report: r})
+// outcome records what r says, and the deadline of its delivery if that is not in the journal, else 0. Whatever it returns, the
+// outcome counts for as long as the agent runs. That a delivery was cancelled survives the death of the machine: the server
+// tells it as soon as it hears of it, and nothing else keeps a Deliver that comes late from being carried out then.
+func (j *journal) outcome(r *wire.Report, deadline int64) error {
+	rec := record{Kind: recordOutcome, Delivery: r.Delivery, Deadline: deadline, Report: r}
+	if r.Cause == string(waybill.CauseCancelled) {
+		return j.addDurably(rec)
+	}
+	return j.add(rec)
 }
 
 // confirmed records at the server time now that the server has stored the outcome of a delivery, which is never to run
@@ -223,6 +221,26 @@ func (j *journal) add(r record) error {
 	return j.addLocked(r)
 }
 
+// addDurably adds r and returns once it survives the death of the machine.
+func (j *journal) addDurably(r record) error {
+	j.swap.RLock()
+	defer j.swap.RUnlock()
+	j.mu.Lock()
+	err := j.addLocked(r)
+	size := j.size
+	j.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := j.file.Sync(); err != nil {
+		return fmt.Errorf("sync journal: %w", err)
+	}
+	j.mu.Lock()
+	j.synced = max(j.synced, size)
+	j.mu.Unlock()
+	return nil
+}
+
 // addLocked applies r in any case: what this process knows does not depend on the disk.
 func (j *journal) addLocked(r record) error {
 	j.led.apply(r)
@@ -256,7 +274,7 @@ func (j *journal) rewriteLocked() error {
 	if err != nil {
 		return err
 	}
-	j.size, j.compacted = size, size
+	j.size, j.compacted, j.synced = size, size, size
 	return nil
 }
 

@@ -53,8 +53,8 @@ func sample(t *testing.T, j *journal) {
 	}
 	must(t, j.intent("f-b", place.Token{Dev: 1 << 40, Ino: 1 << 50}, 200))
 	must(t, j.intent("f-c", place.Token{Dev: 3, Ino: 4}, 210))
-	must(t, j.outcome(&wire.Report{Delivery: "f-c", Cause: "exists", Detail: "it is there", Started: 100, Finished: 300}))
-	must(t, j.outcome(&wire.Report{Delivery: "f-d", Started: 100, Finished: 300, SHA256: bytes.Repeat([]byte{2}, 32)}))
+	must(t, j.outcome(&wire.Report{Delivery: "f-c", Cause: "exists", Detail: "it is there", Started: 100, Finished: 300}, 0))
+	must(t, j.outcome(&wire.Report{Delivery: "f-d", Started: 100, Finished: 300, SHA256: bytes.Repeat([]byte{2}, 32)}, 0))
 	must(t, j.confirmed("f-d", 400))
 	must(t, j.released("f-e"))
 }
@@ -254,7 +254,7 @@ func TestJournalIdle(t *testing.T) {
 		must(t, err)
 		must(t, j.tidy(200))
 		open(j, true, "at work")
-		must(t, j.outcome(&wire.Report{Delivery: d.Delivery, Started: 100, Finished: 300}))
+		must(t, j.outcome(&wire.Report{Delivery: d.Delivery, Started: 100, Finished: 300}, 0))
 		must(t, j.tidy(300))
 		open(j, true, "not confirmed")
 		must(t, j.confirmed(d.Delivery, 400))
@@ -283,7 +283,7 @@ func TestJournalCompacts(t *testing.T) {
 	sample(t, j)
 	want := openTestJournal(t, dir).led
 	for j.size <= compactAtBytes {
-		must(t, j.outcome(j.led.open["f-c"].outcome))
+		must(t, j.outcome(j.led.open["f-c"].outcome, 0))
 	}
 	must(t, j.tidy(500))
 	if j.size > 4<<10 {

@@ -25,10 +25,11 @@ const (
 
 // record is one line of the journal.
 type record struct {
-	Kind     recordKind   `cbor:"1,keyasint"`
-	Delivery string       `cbor:"2,keyasint,omitempty"`
-	Now      int64        `cbor:"3,keyasint,omitempty"` // recordTime and recordIntent: server time, Unix milliseconds
-	Deadline int64        `cbor:"4,keyasint,omitempty"` // recordTaken: likewise; recordConfirmed: or when, if later
+	Kind     recordKind `cbor:"1,keyasint"`
+	Delivery string     `cbor:"2,keyasint,omitempty"`
+	Now      int64      `cbor:"3,keyasint,omitempty"` // recordTime and recordIntent: server time, Unix milliseconds
+	// Deadline is, likewise, of recordTaken; of recordConfirmed, or when that was, if later; of a recordOutcome without the other.
+	Deadline int64        `cbor:"4,keyasint,omitempty"`
 	Started  int64        `cbor:"5,keyasint,omitempty"` // recordTaken: likewise
 	Attempt  int          `cbor:"6,keyasint,omitempty"` // recordTaken: 1 for the first
 	File     *fileFacts   `cbor:"7,keyasint,omitempty"` // recordTaken
@@ -95,7 +96,8 @@ func (l *ledger) apply(r record) {
 		}
 	case recordOutcome:
 		if r.Report != nil {
-			l.entry(r.Delivery).outcome = r.Report
+			e := l.entry(r.Delivery)
+			e.outcome, e.deadline = r.Report, max(e.deadline, r.Deadline)
 		}
 	case recordConfirmed:
 		delete(l.open, r.Delivery)

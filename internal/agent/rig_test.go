@@ -82,7 +82,7 @@ func newRig(dir string) *rig {
 	for _, q := range []string{
 		`CREATE TABLE history (n INTEGER PRIMARY KEY, delivery TEXT, old TEXT, old_cause TEXT, status TEXT, cause TEXT, at INTEGER)`,
 		`CREATE INDEX history_delivery ON history (delivery)`,
-		`CREATE TRIGGER written AFTER UPDATE ON targets BEGIN
+		`CREATE TRIGGER written AFTER UPDATE OF status ON targets BEGIN
 			INSERT INTO history (delivery, old, old_cause, status, cause, at)
 			VALUES (new.delivery, old.status, old.cause, new.status, new.cause, new.updated); END`,
 		`CREATE TRIGGER ended_at_once AFTER INSERT ON targets WHEN new.finished <> 0 BEGIN

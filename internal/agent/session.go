@@ -46,7 +46,7 @@ type session struct {
 	log      *slog.Logger
 
 	pushes  chan *nats.Msg // Deliver
-	control chan *nats.Msg // Probe and Confirm
+	control chan *nats.Msg // Probe, Cancel and Confirm
 	lost    chan error     // why the connection ended
 
 	tasks sync.WaitGroup // hello, pull and renew: each ends with the session
@@ -76,6 +76,7 @@ func (a *Agent) link(ctx, work context.Context) (welcomed bool, err error) {
 	}{
 		{wire.ToAgent(s.instance, wire.OpDeliver), wire.OpDeliver, s.pushes},
 		{wire.ToAgent(s.instance, wire.OpProbe), wire.OpProbe, s.control},
+		{wire.ToAgent(s.instance, wire.OpCancel), wire.OpCancel, s.control},
 		{s.confirmSubject("*"), OpConfirm, s.control},
 	} {
 		if err := s.subscribe(conn, sub.subject, sub.op, sub.ch); err != nil {
@@ -349,6 +350,9 @@ func (s *session) pull(ctx, work context.Context) error {
 		if err != nil {
 			return err
 		}
+		for i := range page.Cancels {
+			s.cancel(&page.Cancels[i], asked)
+		}
 		for i := range page.Deliveries {
 			d := &page.Deliveries[i]
 			if s.heard(d, asked) && s.take(work, d, asked) == refused {
@@ -407,7 +411,18 @@ func (s *session) take(work context.Context, d *wire.Deliver, asked time.Time) v
 	return accepted
 }
 
-// controlled handles a Probe or a Confirm.
+// cancel gives a delivery up, if that is still possible. asked is as for take.
+func (s *session) cancel(c *wire.Cancel, asked time.Time) {
+	if err := checkCancel(c); err != nil {
+		s.log.Warn("message is ignored", "op", wire.OpCancel, "err", err)
+		return
+	}
+	s.a.clock.learn(c.Sent, asked)
+	s.a.cfg.Hooks.trace(TraceCancel, c.Delivery)
+	s.a.exec.cancel(c)
+}
+
+// controlled handles a Probe, a Cancel or a Confirm.
 func (s *session) controlled(m *nats.Msg) {
 	if delivery, ok := strings.CutPrefix(m.Subject, s.confirmSubject("")); ok {
 		var c wire.Confirm
@@ -420,6 +435,15 @@ func (s *session) controlled(m *nats.Msg) {
 		}
 		s.a.clock.learn(c.Now, time.Time{})
 		s.a.exec.confirmed(delivery)
+		return
+	}
+	if m.Subject == wire.ToAgent(s.instance, wire.OpCancel) {
+		var c wire.Cancel
+		if err := wire.Decode(m.Data, &c); err != nil {
+			s.log.Warn("message is ignored", "op", wire.OpCancel, "err", err)
+			return
+		}
+		s.cancel(&c, time.Time{})
 		return
 	}
 	var p wire.Probe

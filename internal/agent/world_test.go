@@ -67,6 +67,7 @@ type scenario struct {
 	online  bool // the agent is connected when the first delivery is sent
 	files   []file
 	existed bool // a file is at the path of the first one
+	stops   bool // each delivery may be stopped, once, at any time
 }
 
 type file struct {
@@ -87,6 +88,8 @@ type sent struct {
 	forgotten bool          // by a machine that died before the journal was synced: its temporary may stay
 	reports   []wire.Report // as the server received them
 	path      string
+	stopped   bool // it was asked to stop …
+	cancelled bool // … and the answer was that it is cancelled
 }
 
 // existing is the content of a file that was there before.
@@ -124,7 +127,6 @@ type node struct {
 	work     context.Context
 	stopWork context.CancelFunc
 	link     *simLink // nil: not connected
-	synced   int64    // bytes of the journal that survive the death of the machine
 	dead     bool
 	held     bool            // its work waits until it is told to go on
 	began    map[string]bool // deliveries of which work has begun in this run
@@ -180,7 +182,7 @@ func (n *node) trace(event, delivery string) {
 			w.publishedLocked(d)
 		}
 	}
-	stops := event != TraceAccepted && event != TraceReport && (event != TraceFinished || n.began[delivery])
+	stops := event != TraceAccepted && event != TraceReport && event != TraceCancel && (event != TraceFinished || n.began[delivery])
 	if !stops || n.dead {
 		w.mu.Unlock()
 		return
@@ -238,7 +240,7 @@ func (w *world) start() {
 	for id := range n.journal.unfinished() {
 		n.began[id] = true
 	}
-	n.synced = n.journal.size
+	n.journal.synced = n.journal.size // what an earlier run wrote has been written out meanwhile
 	w.mu.Lock()
 	w.estimate = 0
 	w.mu.Unlock()
@@ -303,7 +305,7 @@ func (w *world) crash(machine bool) {
 	w.setCurrent(nil)
 	if machine {
 		path := filepath.Join(w.state, journalName)
-		w.must(os.Truncate(path, n.synced))
+		w.must(os.Truncate(path, n.journal.synced))
 		b, err := os.ReadFile(path)
 		w.must(err)
 		left, _, _ := replay(b)
@@ -361,7 +363,7 @@ func (w *world) send() {
 	d.deadline = time.Now().Truncate(time.Millisecond).Add(simTimeout)
 	var err error
 	d.id, err = w.service.Send(context.Background(), w.act(), control.SendRequest{
-		Region: simRegion, Instances: []waybill.InstanceID{w.instance}, Content: d.content, Timeout: simTimeout,
+		Targets: control.Targets{Region: simRegion, Instances: []waybill.InstanceID{w.instance}}, Content: d.content, Timeout: simTimeout,
 		File: waybill.FileSpec{
 			Name: f.name, TargetDir: "/etc", Overwrite: f.overwrite, Mode: "0640",
 			Owner: strconv.Itoa(os.Getuid()), Group: strconv.Itoa(os.Getgid()),
@@ -371,6 +373,14 @@ func (w *world) send() {
 	w.mu.Lock()
 	w.sent = append(w.sent, d)
 	w.mu.Unlock()
+	w.settle()
+}
+
+// stop asks the server to stop a delivery.
+func (w *world) stop(d *sent) {
+	n, err := w.service.Stop(context.Background(), w.act(), simRegion, d.id, nil)
+	w.must(err)
+	d.stopped, d.cancelled = true, n.Cancelled > 0
 	w.settle()
 }
 
@@ -533,9 +543,6 @@ func (w *world) step(n *node, h *halt) {
 	w.mu.Unlock()
 	h.next <- true
 	w.settle()
-	if h.event == string(place.StepSync) {
-		n.synced = n.journal.size
-	}
 }
 
 // tick lets time pass.
@@ -597,6 +604,11 @@ func (w *world) events() (list []event) {
 			w.tick(time.Until(w.began.Add(instants[w.ticks-1])))
 		})
 	}
+	for _, d := range w.sent {
+		if w.open && w.scenario.stops && !d.stopped && len(list) > 0 {
+			add("stop", d.label, func() { w.stop(d) })
+		}
+	}
 	if w.faults == 0 || len(list) == 0 {
 		return list
 	}
@@ -612,7 +624,7 @@ func (w *world) events() (list []event) {
 	}
 	if n != nil {
 		fault("agent dies", "", func() { w.crash(false) })
-		if n.synced < n.journal.size {
+		if n.journal.synced < n.journal.size {
 			fault("machine dies", "", func() { w.crash(true) })
 		}
 		if n.link != nil {
@@ -640,7 +652,7 @@ func (w *world) over() bool {
 		return false
 	}
 	for _, d := range w.sent {
-		if len(d.reports) == 0 {
+		if len(d.reports) == 0 && !d.cancelled {
 			return false
 		}
 	}

@@ -31,6 +31,7 @@ var outcomes = map[waybill.Cause]outcome{
 	waybill.CauseGroupMissing:  {"FileAuthorityInvalid", "Group not exists"},
 	waybill.CauseModeUnapplied: {"FileAuthorityInvalid", "Mode is invalid"},
 	waybill.CauseAgentBroke:    {"FileCreateFail", "Unexpected error during creating"},
+	waybill.CauseCancelled:     {"DeliveryCancelled", "the command delivery has been cancelled"}, // ours
 }
 
 // Words returns the ErrorCode and the ErrorInfo of a target that ended for that cause.

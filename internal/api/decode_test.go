@@ -120,9 +120,7 @@ func TestDecodeMissing(t *testing.T) {
 		arg   string
 	}{
 		{"", "MissingParameter", "RegionId"},
-		{"RegionId=r&Timeout=x", "MissingParam.InstanceId", ""},
-		{"RegionId=r&InstanceId.1=", "MissingParam.InstanceId", ""},
-		{"RegionId=r&InstanceId=mi-1", "MissingParam.InstanceId", ""},
+		{"RegionId=r&Timeout=x", "MissingParameter", "Name"}, // instances may be given in several ways
 		{"RegionId=r&InstanceId.1=mi-1", "MissingParameter", "Name"},
 		{"RegionId=r&InstanceId.1=mi-1&Name=a&Timeout=x", "MissingParameter", "TargetDir"},
 		{"RegionId=r&InstanceId.1=mi-1&Name=a&TargetDir=/", "MissingParameter", "Content"},

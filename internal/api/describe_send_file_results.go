@@ -64,8 +64,9 @@ type invocation struct {
 	InvocationStatus waybill.Overall `doc:"overall"`
 	InvokeInstances  struct {
 		InvokeInstance list[invokeInstance]
-	}
-	Tags struct {
+	} `doc:"of a delivery to many, the first 500; DescribeSendFileTargets pages all"`
+	InvokeInstancesOmitted bool `json:",omitempty" xml:",omitempty" doc:"true where there are more than these, unless InstanceId was given; not in the ECS API"`
+	Tags                   struct {
 		Tag list[tag]
 	}
 }
@@ -77,9 +78,10 @@ type invokeInstance struct {
 	StartTime        string `doc:"when the machine took it up; may be empty"`
 	FinishTime       string `doc:"may be empty"`
 	UpdateTime       string
-	ErrorCode        string `doc:"empty unless it failed"`
-	ErrorInfo        string `doc:"likewise"`
-	Detail           string `doc:"what happened in our own words; not in the ECS API"`
+	ErrorCode        string         `doc:"empty unless it failed"`
+	ErrorInfo        string         `doc:"likewise"`
+	Detail           string         `doc:"what happened in our own words; not in the ECS API"`
+	Change           waybill.Change `doc:"of a success: Created, Replaced or Unchanged, or empty where that cannot be told; not in the ECS API"`
 }
 
 type tag struct {
@@ -136,6 +138,9 @@ func (c *call) describeSendFileResults(
 		}
 		rows = append(rows, invocationOf(d, false))
 	}
+	for n := range rows {
+		rows[n].InvokeInstancesOmitted = in.InstanceId == "" && len(rows[n].InvokeInstances.InvokeInstance) < int(rows[n].VmCount)
+	}
 	out := &describeSendFileResultsOutput{paged: page.of(found.Total, found.Next)}
 	out.Invocations.Invocation = rows
 	return out, nil
@@ -180,5 +185,6 @@ func invokeInstanceOf(t waybill.Target) invokeInstance {
 		ErrorCode:        o.code,
 		ErrorInfo:        o.info,
 		Detail:           t.Detail,
+		Change:           t.Change,
 	}
 }

@@ -61,6 +61,10 @@ var codes = map[waybill.Code]string{
 	waybill.InstancesMissing:  "MissingParam.InstanceId",
 	waybill.InstancesTooMany:  "InstanceIds.ExceedLimit",
 	waybill.InstanceNotFound:  "InvalidInstance.NotFound",
+	waybill.NothingSelected:   "InvalidInstance.NotFound", // and what is sought, see faultOf
+	waybill.TargetsTooMany:    "InstanceCount.ExceedLimit",
+	waybill.TargetsConflict:   "InvalidParameter.Conflict",
+	waybill.DeliveryNotFound:  "InvalidInvokeId.NotFound",
 	waybill.NameTooLong:       "FileName.ExceedLimit",
 	waybill.NameInvalid:       "InvalidParameter", // none is published for a name that is no file name
 	waybill.DirInvalid:        "FileTargetDir.Invalid",
@@ -214,7 +218,11 @@ func faultOf(op *Operation, err error) Fault {
 			arg = e.Field
 		}
 	}
-	return published(name, codeFor(op, code, field)).with(arg)
+	f := published(name, codeFor(op, code, field)).with(arg)
+	if code == waybill.NothingSelected { // for which nothing is published: only who wrote the selector can see why
+		f.Message = strings.TrimSuffix(f.Message, ".") + ": " + arg + "."
+	}
+	return f
 }
 
 // ofField holds the codes that depend on the field at fault: the name of a field, or what a policy is attached to.
@@ -316,6 +324,9 @@ var common = map[string]wording{
 	"MissingParam.InstanceId":       {400, "The parameter instanceId is missing or empty."},
 	"InstanceIds.ExceedLimit":       {403, "The number of instance IDs exceeds the upper limit."},
 	"InvalidInstance.NotFound":      {404, "The specified instance does not exist."},
+	"InvalidParameter.Conflict":     {400, "The specified parameters conflict: %s."},               // RunInstances, whose text is free
+	"InstanceCount.ExceedLimit":     {403, "The number of instances exceeds the upper limit: %s."}, // ours
+	"InvalidInvokeId.NotFound":      {404, "The specified InvokeId does not exist."},               // ours
 	"FileTargetDir.Invalid":         {400, "The target directory of file is invalid."},
 	"FileMode.Invalid":              {400, "The mode of file is invalid."},
 	"FileContent.DecodeError":       {400, "The Content can not be base64 decoded."},
@@ -490,6 +501,9 @@ func Codes() []string { return slices.Sorted(maps.Keys(common)) }
 // exceptions holds what single operations publish otherwise.
 var exceptions = map[string]map[string]wording{
 	"SendFile": {
+		"InvalidInstance.NotFound": {404, "The specified instances not found."},
+	},
+	"PreviewSendFile": {
 		"InvalidInstance.NotFound": {404, "The specified instances not found."},
 	},
 	"DescribeSendFileResults": { // the seed

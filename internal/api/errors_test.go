@@ -276,6 +276,7 @@ func TestOutcomes(t *testing.T) {
 		"group-missing":     {"FileAuthorityInvalid", "Group not exists"},
 		"mode-inapplicable": {"FileAuthorityInvalid", "Mode is invalid"},
 		"agent-broke":       {"FileCreateFail", "Unexpected error during creating"},
+		"cancelled":         {"DeliveryCancelled", "the command delivery has been cancelled"},
 	}
 	for _, c := range waybill.Causes() {
 		if _, ok := outcomes[c]; !ok || outcomeOf(c) != want[c] {

@@ -57,6 +57,7 @@ type fake struct {
 	credErr    error // of Credential
 	deliveries control.Listing[control.DeliveryResult]
 	read       []waybill.ContentRef // contents that were left out of it
+	forecast   control.Forecast
 	codes      control.Listing[waybill.Activation]
 	instances  control.Listing[waybill.Instance]
 	keys       []waybill.AccessKey
@@ -144,6 +145,12 @@ func (f *fake) UseNonce(_ context.Context, c control.Credential, nonce string, u
 
 func (f *fake) Send(_ context.Context, act *waybill.Act, req control.SendRequest) (waybill.DeliveryID, error) {
 	return "f-hz0vk9", f.did(act, act.Principal, req)
+}
+
+func (f *fake) Preview(
+	_ context.Context, act *waybill.Act, t control.Targets, size int64, p control.Page,
+) (control.Forecast, error) {
+	return f.forecast, f.ask(act.Principal, t, size, p)
 }
 
 func (f *fake) Deliveries(
@@ -296,4 +303,16 @@ func hmacSHA1(key, data string) string {
 	mac := hmac.New(sha1.New, []byte(key))
 	mac.Write([]byte(data))
 	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
+}
+
+func (f *fake) Files(
+	_ context.Context, _ waybill.Principal, q waybill.FileFilter, p control.Page,
+) (control.Listing[waybill.PlacedFile], error) {
+	return control.Listing[waybill.PlacedFile]{}, f.ask(q, p)
+}
+
+func (f *fake) Await(
+	_ context.Context, _ waybill.Principal, _ string, id waybill.DeliveryID, mark string, patience time.Duration,
+) (waybill.Delivery, string, error) {
+	return waybill.Delivery{}, "", f.ask(id, mark, patience)
 }

@@ -132,13 +132,13 @@ const (
 	maxNamedMachines = 100
 )
 
-// jsonTexts reads a parameter that is a JSON array of texts.
-func jsonTexts(name, text string) ([]string, error) {
+// jsonTexts reads a parameter that is a JSON array of at most most texts.
+func jsonTexts(name, text string, most int) ([]string, error) {
 	if text == "" {
 		return nil, nil
 	}
 	var all []string
-	if err := json.Unmarshal([]byte(text), &all); err != nil || len(all) > maxNamedMachines {
+	if err := json.Unmarshal([]byte(text), &all); err != nil || len(all) > most {
 		return nil, refuse("InvalidParameter", name)
 	}
 	return all, nil
@@ -168,17 +168,17 @@ func (c *call) describeInstances(ctx context.Context, in *describeInstancesInput
 	f := control.InstanceFilter{
 		Region: in.RegionId, Name: in.InstanceName, ResourceGroup: in.ResourceGroupId, Tags: in.Tag,
 	}
-	ids, err := jsonTexts("InstanceIds", in.InstanceIds)
+	ids, err := jsonTexts("InstanceIds", in.InstanceIds, maxNamedMachines)
 	if err != nil {
 		return nil, err
 	}
 	for _, id := range ids {
 		f.IDs = append(f.IDs, waybill.InstanceID(id))
 	}
-	if f.IntranetIPs, err = jsonTexts("PrivateIpAddresses", in.PrivateIpAddresses); err != nil {
+	if f.IntranetIPs, err = jsonTexts("PrivateIpAddresses", in.PrivateIpAddresses, maxNamedMachines); err != nil {
 		return nil, err
 	}
-	if f.InternetIPs, err = jsonTexts("PublicIpAddresses", in.PublicIpAddresses); err != nil {
+	if f.InternetIPs, err = jsonTexts("PublicIpAddresses", in.PublicIpAddresses, maxNamedMachines); err != nil {
 		return nil, err
 	}
 	var found control.Listing[waybill.Instance]

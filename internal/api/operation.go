@@ -117,7 +117,7 @@ func row[In, Out any, R interface {
 		if err := c.repeatable(v, params); err != nil {
 			return nil, err
 		}
-		if o.Action != "" {
+		if s, ok := any(in).(selecting); o.Action != "" && !(ok && s.selects()) {
 			if err := c.Authorize(ctx, c.act, requestTags(o.Kind, v)); err != nil {
 				return nil, err
 			}
@@ -133,6 +133,9 @@ func row[In, Out any, R interface {
 	}
 	return o
 }
+
+// selecting is an input that may leave it to the use case to find out what the action is performed on, and to authorize it.
+type selecting interface{ selects() bool }
 
 // changesAccess reports whether o changes who may do what. A temporary key may not, for it would outlive itself.
 func (o *Operation) changesAccess() bool { return o.Version == versionRAM && o.Kind == Write }

@@ -102,7 +102,7 @@ func neverNames(codes ...[]string) map[string]string {
 // Operations returns the operation table. The caller may keep and change it.
 func Operations() []Operation {
 	return slices.Concat(
-		deliveryOperations(), summaryOperations(), activationOperations(), instanceOperations(), tagOperations(), groupOperations(),
+		deliveryOperations(), steeringOperations(), summaryOperations(), activationOperations(), instanceOperations(), tagOperations(), groupOperations(),
 		keyOperations(), userOperations(), policyOperations(), auditOperations(),
 	)
 }
@@ -117,6 +117,11 @@ func deliveryOperations() []Operation {
 			Differences: []Difference{
 				{"authorization", "of every instance; if one is not allowed, the whole call is refused", "same"},
 				{"InstanceId.N", "1–50 (`--max-instances`), repeated ones count once", "1–50"},
+				{
+					"`InstanceIds`, `ResourceTag.N`, `InstanceName`, `ActivationId`, `TargetResourceGroupId`, `AllInstances`",
+					"added: targets by a list or by what they have, up to 50,000 (`--max-targets`); several selectors narrow; none beside InstanceId ([why](decisions/0015-targets.md))", "no",
+				},
+				{"a selector that nothing matches", "404 InvalidInstance.NotFound with what was sought", "no selectors"},
 				{"some instances unknown", "accepted; they end as InstanceNotExists", "not stated"},
 				{"all unknown", "404 InvalidInstance.NotFound, nothing stored", "same"},
 				{"all deregistered", "accepted; they end as InstanceReleased", "not stated"},
@@ -138,7 +143,18 @@ func deliveryOperations() []Operation {
 			"FileContentType.Invalid", "InvalidParameter.FileOwner", "InvalidParameter.FileGroup", "FileSize.ExceedLimit",
 			"FileName.ExceedLimit", "FileDesc.ExceedLimit", "InstanceIds.ExceedLimit", "InvalidTimeout.ExceedLimit",
 			"InvalidInstance.NotFound", "InvalidResourceGroup.NotFound", "IdempotentParameterMismatch",
+			"InvalidParameter.Conflict", "InstanceCount.ExceedLimit",
 		}), (*call).sendFile),
+		row(Operation{
+			Name: "PreviewSendFile", Version: versionECS, Kind: Read,
+			Action: "ecs:SendFile", Resources: []string{arnInstance},
+			Summary:   "Tells which instances SendFile would reach with the same targets, and what would happen at once. Nothing is sent.",
+			Extension: "to look before thousands of machines are hit",
+			Never:     neverRegional,
+		}, slices.Concat(regionalErrors, tagErrors, []string{
+			"MissingParam.InstanceId", "InstanceIds.ExceedLimit", "InvalidInstance.NotFound", "InvalidResourceGroup.NotFound",
+			"InvalidParameter.Conflict", "InstanceCount.ExceedLimit", "InvalidParameter.NextToken", "InvalidParameter.MaxResults",
+		}), (*call).previewSendFile),
 		row(Operation{
 			Name: "DescribeSendFileResults", Version: versionECS, Kind: Read,
 			Action: "ecs:DescribeSendFileResults", Resources: []string{arnInstance},
@@ -156,6 +172,7 @@ func deliveryOperations() []Operation {
 				{"times not yet known", "empty strings", "not stated"},
 				{"order", "newest first, ties by InvokeId", "not stated"},
 				{"InstanceId given", "InvokeInstances holds only it, VmCount stays the total", "not stated"},
+				{"more than 500 instances", "InvokeInstances holds the first 500, VmCount stays the total, `InvokeInstancesOmitted` is true; DescribeSendFileTargets pages all", "no delivery has that many"},
 				{"unknown InvokeId", "an empty list", "not stated"},
 				{
 					"contents of one page", "32 MiB, or one delivery: by token the page ends earlier, by number the rest come without Content and with ContentOmitted",
@@ -163,10 +180,24 @@ func deliveryOperations() []Operation {
 				},
 				{"`OmitContent`", "added: leaves out every Content", "no"},
 				{"`Detail` in InvokeInstance", "added: what happened in our words; clients ignore it", "no"},
+				{"`Change` in InvokeInstance", "added: whether a success created, replaced or left the file; clients ignore it", "no"},
 				{"`InvocationStatus` that is none", "400 InvalidParameter", "not stated"},
 				{"a NextToken with other filters, in another region, of another account or operation", "400 InvalidParameter.NextToken; filters may be left out", "not stated"},
 			},
 		}, slices.Concat(regionalErrors, tagErrors, pagingErrors), (*call).describeSendFileResults),
+	}
+}
+
+func steeringOperations() []Operation {
+	return []Operation{
+		row(Operation{
+			Name: "StopSendFile", Version: versionECS, Kind: Write,
+			Action: "ecs:StopSendFile", Resources: []string{arnInstance},
+			Summary:   "Stops a delivery on instances that have not placed the file yet. May be called again.",
+			Extension: "to stop a delivery, as StopInvocation stops a command", Never: neverRegional,
+		}, slices.Concat(regionalErrors, []string{
+			"InvalidInvokeId.NotFound", "InvalidInstance.NotFound", "InstanceIds.ExceedLimit",
+		}), (*call).stopSendFile),
 	}
 }
 
@@ -185,6 +216,20 @@ func summaryOperations() []Operation {
 		}, slices.Concat(regionalErrors, []string{
 			"InvalidParameter.NextToken", "InvalidParameter.MaxResults", "InvalidParam.PageNumber",
 		}), (*call).describeSendFileTargets),
+		row(Operation{
+			Name: "WaitSendFileInvocation", Version: versionECS, Kind: Read,
+			Action: "ecs:DescribeSendFileResults", Resources: []string{arnInstances},
+			Summary:   "Answers once a delivery does not stand any more as it did, or after some seconds.",
+			Extension: "to be told of changes rather than to ask again and again", Never: neverRegional,
+		}, regionalErrors, (*call).waitSendFileInvocation),
+		row(Operation{
+			Name: "DescribeManagedFiles", Version: versionECS, Kind: Read,
+			Action: "ecs:DescribeSendFileResults", Resources: []string{arnInstances},
+			Summary:   "Lists which instances have, or had, a content or a file at a path, from the deliveries that are kept.",
+			Extension: "to know who has a file", Never: neverRegional,
+		}, slices.Concat(regionalErrors, []string{
+			"InvalidParameter.NextToken", "InvalidParameter.MaxResults",
+		}), (*call).describeManagedFiles),
 		row(Operation{
 			Name: "DescribeSendFileSummary", Version: versionECS, Kind: Read,
 			Action: "ecs:DescribeSendFileResults", Resources: []string{arnInstances},

@@ -317,21 +317,23 @@ func TestRequests(t *testing.T) {
 			"ContentType", "Base64", "Description", "d", "Timeout", "90", "FileOwner", "app", "FileGroup", "web",
 			"FileMode", "4755", "Overwrite", "true", "ResourceGroupId", "rg-1", "ClientToken", "token",
 		}, tags...), control.SendRequest{
-			Region: testRegion, Instances: []waybill.InstanceID{"mi-1", "mi-2"},
+			Targets: control.Targets{
+				Region: testRegion, Instances: []waybill.InstanceID{"mi-1", "mi-2"}, ResourceGroup: "rg-1",
+			},
 			File: waybill.FileSpec{
 				Name: "a.sh", TargetDir: "/opt", Owner: "app", Group: "web", Mode: "4755", Overwrite: true,
 			},
 			Content: "eA==", ContentType: waybill.Base64, Description: "d", Timeout: 90 * time.Second,
-			ResourceGroup: "rg-1", Tags: wantTags,
+			Tags: wantTags,
 		}},
 		{"least of SendFile", "SendFile", examples()["SendFile"][2:], control.SendRequest{
-			Region: testRegion, Instances: []waybill.InstanceID{"mi-1"},
-			File: waybill.FileSpec{Name: "a", TargetDir: "/"}, Content: "x",
+			Targets: control.Targets{Region: testRegion, Instances: []waybill.InstanceID{"mi-1"}},
+			File:    waybill.FileSpec{Name: "a", TargetDir: "/"}, Content: "x",
 		}},
 		{
 			"a timeout of zero is not the default", "SendFile", append(examples()["SendFile"][2:], "Timeout", "0"),
 			control.SendRequest{
-				Region: testRegion, Instances: []waybill.InstanceID{"mi-1"}, Timeout: time.Second,
+				Targets: control.Targets{Region: testRegion, Instances: []waybill.InstanceID{"mi-1"}}, Timeout: time.Second,
 				File: waybill.FileSpec{Name: "a", TargetDir: "/"}, Content: "x",
 			},
 		},
@@ -530,7 +532,14 @@ func TestTable(t *testing.T) {
 	}
 	want := []parameter{
 		{"RegionId", "String", true},
-		{"InstanceId.N", "String", true},
+		{"InstanceId.N", "String", false},
+		{"InstanceIds", "String", false},
+		{"ResourceTag.N.Key", "String", false},
+		{"ResourceTag.N.Value", "String", false},
+		{"InstanceName", "String", false},
+		{"ActivationId", "String", false},
+		{"TargetResourceGroupId", "String", false},
+		{"AllInstances", "Boolean", false},
 		{"Name", "String", true},
 		{"TargetDir", "String", true},
 		{"Content", "String", true},

@@ -70,6 +70,9 @@ func (c *call) repeatable(in given, params map[string]string) error {
 // deliveryService is what the operations on deliveries need.
 type deliveryService interface {
 	Send(ctx context.Context, act *waybill.Act, req control.SendRequest) (waybill.DeliveryID, error)
+	Preview(
+		ctx context.Context, act *waybill.Act, t control.Targets, size int64, p control.Page,
+	) (control.Forecast, error)
 	Deliveries(
 		ctx context.Context, who waybill.Principal, f control.DeliveryFilter, p control.Page,
 	) (control.Listing[control.DeliveryResult], error)
@@ -78,17 +81,17 @@ type deliveryService interface {
 
 type sendFileInput struct {
 	regional
-	InstanceId  []waybill.InstanceID `required:"true" limits:"1 to 50" fault:"InstanceIds.ExceedLimit" doc:"targets"`
-	Name        string               `required:"true" limits:"at most 255 characters" doc:"file name"`
-	TargetDir   string               `required:"true" limits:"at most 255 characters" doc:"absolute; created if missing"`
-	Content     *string              `required:"true" limits:"at most 32 KiB as Base64" doc:"what the file holds"`
-	ContentType waybill.ContentType  `limits:"PlainText or Base64, default PlainText" doc:"how Content is written"`
-	Description string               `limits:"at most 512 characters" doc:"for people"`
-	Timeout     *int64               `limits:"10 to 86400, default 60; less than 10 is 10" doc:"seconds to the deadline"`
-	FileOwner   string               `limits:"at most 64 characters, default root" doc:"user name or number"`
-	FileGroup   string               `limits:"at most 64 characters, default root" doc:"group name or number"`
-	FileMode    string               `limits:"3 or 4 octal digits, default 0644" doc:"permissions"`
-	Overwrite   *bool                `limits:"default false" doc:"whether a file of that name may be replaced"`
+	targeted
+	Name        string              `required:"true" limits:"at most 255 characters" doc:"file name"`
+	TargetDir   string              `required:"true" limits:"at most 255 characters" doc:"absolute; created if missing"`
+	Content     *string             `required:"true" limits:"at most 32 KiB as Base64" doc:"what the file holds"`
+	ContentType waybill.ContentType `limits:"PlainText or Base64, default PlainText" doc:"how Content is written"`
+	Description string              `limits:"at most 512 characters" doc:"for people"`
+	Timeout     *int64              `limits:"10 to 86400, default 60; less than 10 is 10" doc:"seconds to the deadline"`
+	FileOwner   string              `limits:"at most 64 characters, default root" doc:"user name or number"`
+	FileGroup   string              `limits:"at most 64 characters, default root" doc:"group name or number"`
+	FileMode    string              `limits:"3 or 4 octal digits, default 0644" doc:"permissions"`
+	Overwrite   *bool               `limits:"default false" doc:"whether a file of that name may be replaced"`
 	grouped
 	tagged
 	idempotent
@@ -100,9 +103,12 @@ type sendFileOutput struct {
 }
 
 func (c *call) sendFile(ctx context.Context, in *sendFileInput) (*sendFileOutput, error) {
+	to, err := in.targets(in.RegionId, in.ResourceGroupId)
+	if err != nil {
+		return nil, err
+	}
 	id, err := c.Send(ctx, c.act, control.SendRequest{
-		Region:    in.RegionId,
-		Instances: in.InstanceId,
+		Targets: to,
 		File: waybill.FileSpec{
 			Name:      in.Name,
 			TargetDir: in.TargetDir,
@@ -111,12 +117,11 @@ func (c *call) sendFile(ctx context.Context, in *sendFileInput) (*sendFileOutput
 			Mode:      in.FileMode,
 			Overwrite: in.Overwrite != nil && *in.Overwrite,
 		},
-		Content:       *in.Content,
-		ContentType:   in.ContentType,
-		Description:   in.Description,
-		Timeout:       duration(in.Timeout, time.Second),
-		ResourceGroup: in.ResourceGroupId,
-		Tags:          in.Tag,
+		Content:     *in.Content,
+		ContentType: in.ContentType,
+		Description: in.Description,
+		Timeout:     duration(in.Timeout, time.Second),
+		Tags:        in.Tag,
 	})
 	if err != nil {
 		return nil, err

@@ -72,6 +72,9 @@ type service interface {
 
 	deliveryService
 	summaryService
+	steeringService
+	filesService
+	waitService
 	activationService
 	instanceService
 	tagService

@@ -326,7 +326,7 @@ func TestOversizedBody(t *testing.T) {
 		return status, body
 	}
 	status, body := post(commonBody - len("Content="))
-	if status != 400 || pick(t, body, "Code") != "MissingParam.InstanceId" {
+	if status != 400 || pick(t, body, "Code") != "MissingParameter" {
 		t.Errorf("largest body: status %d, %s", status, body)
 	}
 	status, body = post(commonBody)

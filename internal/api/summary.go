@@ -167,7 +167,8 @@ type namedInstance struct {
 	ErrorCode        string `doc:"empty unless it failed"`
 	ErrorInfo        string `doc:"likewise"`
 	Cause            waybill.Cause
-	Detail           string `doc:"what happened in our own words"`
+	Detail           string         `doc:"what happened in our own words"`
+	Change           waybill.Change `doc:"of a success: Created, Replaced or Unchanged, or empty where that cannot be told"`
 }
 
 func (c *call) describeSendFileTargets(
@@ -211,7 +212,7 @@ func (c *call) describeSendFileTargets(
 		i := invokeInstanceOf(t.Target)
 		return namedInstance{
 			i.InstanceId, t.Name, i.InvocationStatus, i.CreationTime, i.StartTime, i.FinishTime, i.UpdateTime,
-			i.ErrorCode, i.ErrorInfo, t.Cause, i.Detail,
+			i.ErrorCode, i.ErrorInfo, t.Cause, i.Detail, i.Change,
 		}
 	})
 	return out, nil

@@ -74,7 +74,8 @@ type service interface {
 	LoseChannels(ctx context.Context, kind waybill.AgentKind, prefix string) error
 	Pull(ctx context.Context, id waybill.InstanceID, after waybill.DeliveryID) (wire.PullReply, error)
 	PullOne(ctx context.Context, id waybill.InstanceID, delivery waybill.DeliveryID) (m wire.Deliver, ok bool, err error)
-	Started(ctx context.Context, id waybill.InstanceID, deliveries []waybill.DeliveryID) (first []bool, err error)
+	OfferOne(ctx context.Context, id waybill.InstanceID, delivery waybill.DeliveryID) (m wire.Deliver, ok bool, err error)
+	Started(ctx context.Context, id waybill.InstanceID, deliveries []waybill.DeliveryID) (first, open []bool, err error)
 	Report(ctx context.Context, id waybill.InstanceID, o control.Outcome) error
 }
 

@@ -129,18 +129,25 @@ func (s *Server) offer(ctx context.Context, m *machine, f *waybill.Facts, q quer
 		}
 		return nil, err
 	}
-	first, err := s.service.Started(ctx, m.id, ids)
+	first, still, err := s.service.Started(ctx, m.id, ids)
 	if err != nil {
 		m.drop(ids)
 		return nil, fmt.Errorf("note what is handed out: %w", err)
 	}
 	note := wire.Note{Fetched: true, Fetch: by.id}
+	given := found[:0]
 	for i, id := range ids {
+		if !still[i] {
+			m.ended(id, now)
+			note.Ended = append(note.Ended, string(id))
+			continue
+		}
 		m.hand(id, first[i])
 		note.Given = append(note.Given, wire.NoteFor{Delivery: string(id), Deadline: found[i].Deadline})
+		given = append(given, found[i])
 	}
 	s.note(m.id, note)
-	return found, nil
+	return given, nil
 }
 
 // vain notes that a fetch was given nothing. One that is for a delivery that is open no more comes of a kick by a server
@@ -174,7 +181,7 @@ func (s *Server) eachOpen(
 	ctx context.Context, id waybill.InstanceID, only waybill.DeliveryID, take func(wire.Deliver) (more bool, err error),
 ) error {
 	if only != "" {
-		d, ok, err := s.service.PullOne(ctx, id, only)
+		d, ok, err := s.service.OfferOne(ctx, id, only)
 		if err == nil && ok {
 			_, err = take(d)
 		}

@@ -16,9 +16,11 @@ import (
 // maxPage is the most that one page of any listing holds.
 const maxPage = 50
 
-// SendFileRequest asks for one file on some instances. Empty fields take the server's defaults.
+// SendFileRequest asks for one file on some instances, given in one of three ways. Empty fields take the server's defaults.
 type SendFileRequest struct {
-	Instances     []waybill.InstanceID
+	Instances     []waybill.InstanceID // one by one, at most 50
+	List          []waybill.InstanceID // as one list, at most 50,000
+	Selector      waybill.Selector     // all that match
 	File          waybill.FileSpec
 	Content       []byte // any bytes; always sent as Base64
 	Description   string
@@ -31,7 +33,7 @@ type SendFileRequest struct {
 // SendFile returns once the delivery is durably accepted, which says nothing of its outcome.
 func (c *Client) SendFile(ctx context.Context, r SendFileRequest) (waybill.DeliveryID, error) {
 	p := params{}
-	p.setInstances(r.Instances)
+	p.setTargets(r.Instances, r.List, r.Selector)
 	p.set("Name", r.File.Name)
 	p.set("TargetDir", r.File.TargetDir)
 	p.set("FileOwner", r.File.Owner)

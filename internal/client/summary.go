@@ -73,6 +73,7 @@ type NamedTarget struct {
 	ErrorInfo string             `json:"ErrorInfo"`
 	Cause     waybill.Cause      `json:"Cause"`
 	Detail    string             `json:"Detail"`
+	Change    waybill.Change     `json:"Change"`
 }
 
 // TargetGroup counts instances on which a delivery ended, or stands, alike.
@@ -113,6 +114,28 @@ func (c *Client) DescribeSendFileTargets(ctx context.Context, f TargetFilter, pa
 	}
 	err := c.Call(ctx, "DescribeSendFileTargets", url.Values(p), &out)
 	return Page[NamedTarget]{out.InvokeInstances.InvokeInstance, out.TotalCount, out.NextToken}, out.InvocationGroups.InvocationGroup, err
+}
+
+// DeliveryProgress is where a delivery stands.
+type DeliveryProgress struct {
+	Mark    string          `json:"Mark"` // empty: there is no such delivery
+	Status  waybill.Overall `json:"InvocationStatus"`
+	Targets int             `json:"VmCount"`
+	Pending int             `json:"PendingCount"`
+	Running int             `json:"RunningCount"`
+	Success int             `json:"SuccessCount"`
+	Failed  int             `json:"FailedCount"`
+}
+
+// WaitSendFileInvocation returns where a delivery stands once that is not as mark says any more, or when the wait is over, 20
+// seconds at most, or sooner, with the same mark. Without a mark it does not wait.
+func (c *Client) WaitSendFileInvocation(ctx context.Context, id waybill.DeliveryID, mark string, wait time.Duration) (d DeliveryProgress, err error) {
+	p := params{}
+	p.set("InvokeId", string(id))
+	p.set("Mark", mark)
+	p.setInt("WaitSeconds", int64(wait/time.Second))
+	err = c.Call(ctx, "WaitSendFileInvocation", url.Values(p), &d)
+	return d, err
 }
 
 // DeliverySummary counts what was sent in some time.

@@ -42,6 +42,7 @@ type Delivery struct {
 	Created     string              `json:"CreationTime"`
 	Status      waybill.Overall     `json:"InvocationStatus"`
 	Targets     Targets             `json:"InvokeInstances"`
+	Omitted     bool                `json:"InvokeInstancesOmitted,omitempty"` // Targets are only the first ones
 	Tags        Tags                `json:"Tags"`
 }
 
@@ -70,7 +71,9 @@ type Target struct {
 	Updated   string             `json:"UpdateTime"`
 	ErrorCode string             `json:"ErrorCode"`
 	ErrorInfo string             `json:"ErrorInfo"`
-	Detail    string             `json:"Detail"` // Waybill's own addition to ErrorInfo; may be empty
+	Detail    string             `json:"Detail"`                 // Waybill's own addition to ErrorInfo; may be empty
+	Change    waybill.Change     `json:"Change"`                 // likewise: what a success did
+	Name      string             `json:"InstanceName,omitempty"` // only of what Complete has filled in
 }
 
 // Instance is an enrolled machine.

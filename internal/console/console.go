@@ -71,7 +71,7 @@ type Config struct {
 type service interface {
 	Now() time.Time
 	Regions() []string
-	MaxInstances() int
+	MaxTargets() int
 	SignIn(ctx context.Context, who waybill.Principal, keyID, secret string) (token string, s control.Session, err error)
 	Session(ctx context.Context, token string) (control.Session, error)
 	SignOut(ctx context.Context, who waybill.Principal, s control.Session, everywhere bool) error

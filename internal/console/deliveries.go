@@ -160,6 +160,15 @@ func (c *Console) delivery(v *visit) error {
 	return v.show("delivery", string(head.Name), "deliveries", d)
 }
 
+// stopDelivery stops what is not in place yet. What it came to, the page tells.
+func (c *Console) stopDelivery(v *visit) error {
+	id := v.r.PathValue("id")
+	if _, err := v.api.StopSendFile(v.ctx(), waybill.DeliveryID(id), nil); err != nil {
+		return err
+	}
+	return v.redirect(link(nil, "deliveries", id))
+}
+
 // content downloads what was sent, byte for byte.
 func (c *Console) content(v *visit) error {
 	d, err := v.whole(v.r.PathValue("id"))
@@ -251,13 +260,13 @@ func (v *visit) export(kind, contentType string, write func() error) error {
 func (c *Console) exportCSV(v *visit) error {
 	return v.export("csv", "text/csv; charset=utf-8", func() error {
 		w := csv.NewWriter(v.w)
-		head := []string{"InstanceId", "InstanceName", "InvocationStatus", "ErrorCode", "ErrorInfo", "Detail", "CreationTime", "StartTime", "FinishTime"}
+		head := []string{"InstanceId", "InstanceName", "InvocationStatus", "ErrorCode", "ErrorInfo", "Detail", "Change", "CreationTime", "StartTime", "FinishTime"}
 		if err := w.Write(head); err != nil {
 			return err
 		}
 		err := v.eachTarget(func(t client.NamedTarget) error {
 			row := []string{
-				string(t.Instance), t.Name, string(t.Status), t.ErrorCode, t.ErrorInfo, t.Detail, t.Created, t.Started, t.Finished,
+				string(t.Instance), t.Name, string(t.Status), t.ErrorCode, t.ErrorInfo, t.Detail, string(t.Change), t.Created, t.Started, t.Finished,
 			}
 			for i := range row {
 				row[i] = inert(row[i])

@@ -27,9 +27,13 @@ func (c *Console) routes() {
 	get("deliveries/{id}/targets.csv", c.user(c.exportCSV))
 	get("deliveries/{id}/targets.json", c.user(c.exportJSON))
 
+	post("deliveries/{id}/stop", c.form(c.stopDelivery))
+
 	get("send", c.user(c.sendPage))
 	post("send/preview", c.form(c.preview))
 	post("send", c.form(c.send))
+
+	get("files", c.user(c.files))
 
 	get("machines", c.user(c.machines))
 	get("machines/{id}", c.user(c.machine))

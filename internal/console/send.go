@@ -4,6 +4,7 @@ package console
 
 import (
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -41,7 +42,7 @@ const listedMachines = 50 // that the form offers by name
 func (c *Console) sendPage(v *visit) error {
 	q := v.r.URL.Query()
 	d := sendData{
-		Owner: "root", Group: "root", Mode: "0644", Timeout: 60, By: "list", Chosen: q.Get("machine"), Token: rand.Text(), Most: c.service.MaxInstances(),
+		Owner: "root", Group: "root", Mode: "0644", Timeout: 60, By: "list", Chosen: q.Get("machine"), Token: rand.Text(), Most: c.service.MaxTargets(),
 	}
 	if from := q.Get("from"); from != "" {
 		if err := v.refill(&d, from, q.Get("failed") != ""); err != nil {
@@ -98,99 +99,115 @@ func words(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\r' || r == '\t' })
 }
 
-// chosen resolves whom a form means: the machines it is to be sent to, and IDs that no machine has.
-func (v *visit) chosen() (found []client.Instance, unknown []string, err error) {
+// choice is whom a form means, as the API is asked: it finds the machines, for a preview as for a delivery. A preview puts it
+// into the form, so that what is sent goes by what was looked at, whatever the fields beside it say by then.
+type choice struct {
+	IDs      []waybill.InstanceID `json:",omitempty"`
+	Selector waybill.Selector
+	Total    int64 // machines that the preview found
+}
+
+// chosen reads whom a form means.
+func (v *visit) chosen() (c choice, err error) {
 	form := v.r.PostForm
-	most := v.c.service.MaxInstances()
-	filter := client.InstanceFilter{}
-	switch by := form.Get("by"); by {
+	switch form.Get("by") {
 	case "list":
 		ids := append(form["machine"], words(form.Get("ids"))...)
 		slices.Sort(ids)
-		ids = slices.Compact(ids)
-		if len(ids) > most {
-			return nil, nil, tooMany(len(ids), most)
+		for _, id := range slices.Compact(ids) {
+			c.IDs = append(c.IDs, waybill.InstanceID(id))
 		}
-		for chunk := range slices.Chunk(ids, 50) {
-			f := client.InstanceFilter{}
-			for _, id := range chunk {
-				f.IDs = append(f.IDs, waybill.InstanceID(id))
-			}
-			page, err := v.api.DescribeManagedInstances(v.ctx(), f, client.Paging{MaxResults: 50})
-			if err != nil {
-				return nil, nil, err
-			}
-			found = append(found, page.Items...)
+		if len(c.IDs) == 0 {
+			return c, complain("No machine is chosen by this.")
 		}
-		for _, id := range ids {
-			if !slices.ContainsFunc(found, func(i client.Instance) bool { return string(i.ID) == id }) {
-				unknown = append(unknown, id)
-			}
-		}
-		return found, unknown, nil
 	case "name":
-		if filter.Name = strings.TrimSpace(form.Get("pattern")); filter.Name == "" {
-			return nil, nil, complain("Write a name, or a pattern such as web-*.")
+		if c.Selector.Name = strings.TrimSpace(form.Get("pattern")); c.Selector.Name == "" {
+			return c, complain("Write a name, or a pattern such as web-*.")
 		}
 	case "tag":
-		if filter.Tags, err = parseTags(form.Get("tags")); err != nil {
-			return nil, nil, err
+		if c.Selector.Tags, err = parseTags(form.Get("tags")); err != nil {
+			return c, err
 		}
-		if len(filter.Tags) == 0 {
-			return nil, nil, complain("Write at least one tag, such as env=prod.")
+		if len(c.Selector.Tags) == 0 {
+			return c, complain("Write at least one tag, such as env=prod.")
 		}
 	case "group":
-		if filter.ResourceGroup = strings.TrimSpace(form.Get("resource_group")); filter.ResourceGroup == "" {
-			return nil, nil, complain("Choose a resource group.")
+		if c.Selector.ResourceGroup = strings.TrimSpace(form.Get("resource_group")); c.Selector.ResourceGroup == "" {
+			return c, complain("Choose a resource group.")
 		}
 	case "all":
+		c.Selector.All = true
 	default:
-		return nil, nil, complain("Say how the machines are chosen.")
+		return c, complain("Say how the machines are chosen.")
 	}
-	for i, err := range v.api.Instances(v.ctx(), filter) {
-		if err != nil {
-			return nil, nil, err
-		}
-		if found = append(found, i); len(found) > most {
-			return nil, nil, tooMany(len(found), most)
-		}
-	}
-	return found, nil, nil
+	return c, nil
 }
 
-func tooMany(n, most int) error {
-	return complain("These are %d machines or more; one delivery goes to %d at most. Choose fewer, or raise --max-instances of the server.", n, most)
+// address puts into r whom it is meant for. More machines than a request names one by one are one list.
+func (c *choice) address(r *client.SendFileRequest) {
+	r.Selector = c.Selector
+	if len(c.IDs) > waybill.DefaultLimits().Instances {
+		r.List = c.IDs
+	} else {
+		r.Instances = c.IDs
+	}
 }
 
 // previewData is whom a delivery would go to.
 type previewData struct {
-	Machines []client.Instance
-	Unknown  []string
-	Offline  int
+	Choice     string // JSON, see choice
+	Receive    int64  // machines that are told now or when they come back
+	Held       int64
+	Ended      []client.PreviewGroup
+	Machines   []client.PreviewTarget // the first ones
+	More       int64                  // how many there are beside
+	EndedTotal int64
 }
 
-// preview shows who will be hit. The form then sends to these, whatever has changed meanwhile.
+// look asks the API whom c means.
+func (v *visit) look(c *choice, page client.Paging) (client.Preview, []client.PreviewTarget, error) {
+	var r client.SendFileRequest
+	c.address(&r)
+	found, targets, err := v.api.PreviewSendFile(v.ctx(), r, page)
+	if refused, ok := errors.AsType[*client.Error](err); ok && refused.Code == "InvalidInstance.NotFound" {
+		err = complain("No machine is chosen by this.")
+	}
+	return found, targets.Items, err
+}
+
+// preview shows who will be hit.
 func (c *Console) preview(v *visit) error {
-	found, unknown, err := v.chosen()
+	to, err := v.chosen()
 	if err != nil {
 		return err
 	}
-	if len(found)+len(unknown) == 0 {
-		return complain("No machine is chosen by this.")
+	found, machines, err := v.look(&to, client.Paging{MaxResults: client.MaxTargetsPage})
+	if err != nil {
+		return err
 	}
-	d := previewData{Machines: found, Unknown: unknown}
-	for _, i := range found {
-		if !i.Connected {
-			d.Offline++
+	to.Total = found.Total
+	encoded, err := json.Marshal(to)
+	if err != nil {
+		return err
+	}
+	d := previewData{
+		Choice: string(encoded), Held: found.Count(client.Held), Machines: machines, More: found.Total - int64(len(machines)),
+		EndedTotal: found.Count(client.Ended),
+	}
+	d.Receive = found.Total - d.EndedTotal
+	for _, g := range found.Groups {
+		if g.Outlook == client.Ended {
+			d.Ended = append(d.Ended, g)
 		}
 	}
 	return v.part("send", "preview", d)
 }
 
-// send sends what the form holds to the machines of its preview.
+// send sends what the form holds to whom its preview has shown.
 func (c *Console) send(v *visit) error {
 	form := v.r.PostForm
-	if form.Get("target") == "" {
+	var to choice
+	if json.Unmarshal([]byte(form.Get("choice")), &to) != nil || to.Total == 0 {
 		return complain("Look at who will be hit first: choose machines and press “Preview machines”.")
 	}
 	content, name, err := v.uploaded()
@@ -201,6 +218,13 @@ func (c *Console) send(v *visit) error {
 	if err != nil || timeout < 1 {
 		return complain("The timeout %q is no number of seconds.", form.Get("timeout"))
 	}
+	now, _, err := v.look(&to, client.Paging{MaxResults: 1})
+	if err != nil {
+		return err
+	}
+	if now.Total != to.Total {
+		return complain("By now %d machines are chosen by this, and not %d. Look again at who will be hit.", now.Total, to.Total)
+	}
 	r := client.SendFileRequest{
 		File: waybill.FileSpec{
 			Name: form.Get("name"), TargetDir: form.Get("dir"), Owner: form.Get("owner"), Group: form.Get("group"),
@@ -209,11 +233,9 @@ func (c *Console) send(v *visit) error {
 		Content: content, Description: form.Get("description"), Timeout: time.Duration(timeout) * time.Second,
 		ClientToken: form.Get("token"),
 	}
+	to.address(&r)
 	if r.File.Name == "" {
 		r.File.Name = name
-	}
-	for _, id := range form["target"] {
-		r.Instances = append(r.Instances, waybill.InstanceID(id))
 	}
 	if r.Tags, err = parseTags(form.Get("file_tags")); err != nil {
 		return err

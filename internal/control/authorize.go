@@ -48,29 +48,67 @@ func (d *Denial) Unwrap() error {
 func (s *Service) Authorize(ctx context.Context, act *waybill.Act, requestTags []waybill.Tag) (err error) {
 	ctx, span := telemetry.Child(ctx, telemetry.Inside, "authorize")
 	defer func() { span.End(err) }()
-	sets, err := s.policiesOf(ctx, act.Principal)
-	if err != nil || len(sets) == 0 {
+	j, err := s.judge(ctx, act, requestTags)
+	if err != nil || j.free() {
 		return err
 	}
-	requests, err := s.policyRequests(ctx, act, sets, requestTags)
+	tags, err := j.tagsOf(ctx, act.Resources)
 	if err != nil {
 		return err
 	}
-	for i, set := range sets {
-		for _, r := range requests {
-			d := policy.Evaluate(set, r)
-			if d.Effect == policy.Allow {
-				continue
-			}
-			denial := &Denial{
-				Who: act.Principal, Action: act.Action, Resource: r.Resource, Statement: d.Statement,
-				Session: i == 0 && act.Session != "",
-			}
-			if d.Policy != nil {
-				denial.Explicit, denial.Policy = true, d.Policy.PolicyName
-			}
-			return denial
+	for _, arn := range act.Resources {
+		if d := j.check(arn, tags[arn]); d != nil {
+			return d
 		}
+	}
+	return nil
+}
+
+// judge decides about one act by the policies as they were when it was made.
+type judge struct {
+	*Service
+	act         *waybill.Act
+	sets        [][]policy.Policy // each of which has to allow what is done
+	byTags      bool              // some policy looks at tags of resources
+	requestTags map[string]string
+	at          time.Time
+}
+
+func (s *Service) judge(ctx context.Context, act *waybill.Act, requestTags []waybill.Tag) (*judge, error) {
+	sets, err := s.policiesOf(ctx, act.Principal)
+	return &judge{s, act, sets, usesResourceTags(sets), tagMap(requestTags), s.now()}, err
+}
+
+// free reports whether whoever makes the act may do everything.
+func (j *judge) free() bool { return len(j.sets) == 0 }
+
+// tagsOf returns the tags of resources, by their ARNs, as far as policies look at them.
+func (j *judge) tagsOf(ctx context.Context, arns []string) (map[string]map[string]string, error) {
+	if !j.byTags {
+		return nil, nil
+	}
+	return j.resourceTags(ctx, j.act.Account, arns)
+}
+
+// check returns nil if the act may be performed on a resource with these tags.
+func (j *judge) check(arn string, tags map[string]string) *Denial {
+	r := policy.Request{
+		Action: j.act.Action, Resource: arn, ResourceTags: tags, RequestTags: j.requestTags,
+		SourceIP: j.act.SourceIP, Time: j.at, Secure: j.act.Secure,
+	}
+	for i, set := range j.sets {
+		d := policy.Evaluate(set, r)
+		if d.Effect == policy.Allow {
+			continue
+		}
+		denial := &Denial{
+			Who: j.act.Principal, Action: j.act.Action, Resource: arn, Statement: d.Statement,
+			Session: i == 0 && j.act.Session != "",
+		}
+		if d.Policy != nil {
+			denial.Explicit, denial.Policy = true, d.Policy.PolicyName
+		}
+		return denial
 	}
 	return nil
 }
@@ -116,27 +154,6 @@ func (s *Service) userPolicies(ctx context.Context, account waybill.AccountID, u
 			return nil, fmt.Errorf("policy %s: %w", a.Policy.Name, err)
 		}
 		list = append(list, policy.Policy{PolicyName: a.Policy.PolicyName, Document: doc})
-	}
-	return list, nil
-}
-
-// policyRequests returns what has to be decided: one request for each resource of act.
-func (s *Service) policyRequests(
-	ctx context.Context, act *waybill.Act, sets [][]policy.Policy, requestTags []waybill.Tag,
-) ([]policy.Request, error) {
-	tags := make(map[string]map[string]string)
-	if usesResourceTags(sets) {
-		var err error
-		if tags, err = s.resourceTags(ctx, act.Account, act.Resources); err != nil {
-			return nil, err
-		}
-	}
-	list := make([]policy.Request, len(act.Resources))
-	for i, arn := range act.Resources {
-		list[i] = policy.Request{
-			Action: act.Action, Resource: arn, ResourceTags: tags[arn], RequestTags: tagMap(requestTags),
-			SourceIP: act.SourceIP, Time: s.now(), Secure: act.Secure,
-		}
 	}
 	return list, nil
 }

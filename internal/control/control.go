@@ -90,7 +90,7 @@ func (c *Config) Validate() error {
 		errs = append(errs, errors.New("at least one region is needed"))
 	}
 	for name, n := range map[string]int{
-		"instances of a delivery": c.Limits.Instances, "content bytes": c.Limits.ContentBytes, "access keys": c.AccessKeys,
+		"instances of a delivery": c.Limits.Instances, "targets of a delivery": c.Limits.Targets, "content bytes": c.Limits.ContentBytes, "access keys": c.AccessKeys,
 		"instances of an activation": c.Activations.InstanceCount, "activations of a region": c.Activations.PerRegion,
 		"retained deliveries": c.RetainCount, "users": c.Users, "user groups": c.UserGroups, "policies": c.Policies,
 		"policies of a user": c.Attachments, "resource groups": c.ResourceGroups,
@@ -151,6 +151,7 @@ type Service struct {
 	repeats   repeats
 	probes    probes
 	watchers  watchers
+	waits     waits
 	trails    *semaphore.Weighted // who may read audit trails now
 	used      sync.Map            // access key ID -> time of the last note of its use
 	metrics   metrics
@@ -199,8 +200,11 @@ func (s *Service) Now() time.Time { return s.now() }
 // Regions returns the region IDs this server answers for; the first is the default.
 func (s *Service) Regions() []string { return s.cfg.Regions }
 
-// MaxInstances returns how many instances a delivery may have.
+// MaxInstances returns how many instances a request may name one by one.
 func (s *Service) MaxInstances() int { return s.cfg.Limits.Instances }
+
+// MaxTargets returns how many instances a delivery may have.
+func (s *Service) MaxTargets() int { return s.cfg.Limits.Targets }
 
 // The listing words of the root package, for front ends.
 type (

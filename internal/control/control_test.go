@@ -192,7 +192,7 @@ func (f *fixture) listen(id waybill.InstanceID) <-chan wire.Deliver {
 }
 
 func request(instances ...waybill.InstanceID) SendRequest {
-	return SendRequest{Region: region, Instances: instances, File: waybill.FileSpec{Name: "n", TargetDir: "/d"}, Content: "hello"}
+	return SendRequest{Targets: Targets{Region: region, Instances: instances}, File: waybill.FileSpec{Name: "n", TargetDir: "/d"}, Content: "hello"}
 }
 
 func (f *fixture) send(r SendRequest) waybill.DeliveryID {
@@ -344,7 +344,7 @@ func TestStartedTellsTheFirstTime(t *testing.T) {
 	i, other := f.enrol(), f.enrol()
 	a, b, foreign := f.send(request(i)), f.send(request(i)), f.send(request(other))
 	for round, want := range [][]bool{{true}, {false, true, false}} {
-		first, err := f.Started(t.Context(), i, []waybill.DeliveryID{a, b, foreign}[:len(want)])
+		first, _, err := f.Started(t.Context(), i, []waybill.DeliveryID{a, b, foreign}[:len(want)])
 		if err != nil || !slices.Equal(first, want) {
 			t.Errorf("round %d: %v, %v; want %v", round, first, err, want)
 		}
@@ -422,7 +422,7 @@ func TestSending(t *testing.T) {
 	if _, err := f.Send(t.Context(), f.act(), request(i)); !errors.Is(err, refuse) {
 		t.Errorf("refused: %v", err)
 	}
-	if len(asked) != 3 || asked[0] != id || !slices.Equal(ended, []bool{true, false}) {
+	if len(asked) != 2 || asked[0] != id || !slices.Equal(ended, []bool{true}) {
 		t.Errorf("asked for %q, ended %v", asked, ended)
 	}
 }

@@ -26,11 +26,18 @@ func (s *Service) Pull(ctx context.Context, id waybill.InstanceID, after waybill
 	if i.State != waybill.Registered || i.Facts.Capability < wire.MinCapability {
 		return wire.PullReply{Deliveries: []wire.Deliver{}}, nil
 	}
+	var cancels []wire.Cancel
+	if after == "" && i.Facts.Capability >= wire.CancelCapability {
+		if cancels, err = s.cancelsFor(ctx, id); err != nil {
+			return wire.PullReply{}, fmt.Errorf("pull: %w", err)
+		}
+	}
 	open, err := s.store.OpenFor(ctx, id, after, wire.MaxPull+1)
 	if err != nil {
 		return wire.PullReply{}, fmt.Errorf("pull: %w", err)
 	}
-	reply := wire.PullReply{Deliveries: []wire.Deliver{}}
+	reply := wire.PullReply{Deliveries: []wire.Deliver{}, Cancels: cancels}
+	var given []store.Target
 	size := 0
 	for n := range open {
 		d := &open[n]
@@ -51,13 +58,31 @@ func (s *Service) Pull(ctx context.Context, id waybill.InstanceID, after waybill
 			return wire.PullReply{}, err
 		}
 		reply.Deliveries = append(reply.Deliveries, m)
+		given = append(given, store.Target{Target: waybill.Target{Delivery: d.ID, Instance: id}})
+	}
+	if i.Agent != waybill.OfficialAgent { // which is handed nothing before that is noted
+		if err := s.onlyGiven(ctx, &reply, given); err != nil {
+			return wire.PullReply{}, fmt.Errorf("pull: %w", err)
+		}
 	}
 	return reply, nil
 }
 
 // PullOne returns a delivery that is open for an instance; ok is false if it is not open, or not for it.
 func (s *Service) PullOne(ctx context.Context, id waybill.InstanceID, delivery waybill.DeliveryID) (m wire.Deliver, ok bool, err error) {
-	open, err := s.store.OpenOne(ctx, id, delivery)
+	return s.pullOne(ctx, id, delivery, s.store.OpenOne)
+}
+
+// OfferOne is PullOne for a delivery that is to be handed out: not one that is to stop.
+func (s *Service) OfferOne(ctx context.Context, id waybill.InstanceID, delivery waybill.DeliveryID) (m wire.Deliver, ok bool, err error) {
+	return s.pullOne(ctx, id, delivery, s.store.OfferOne)
+}
+
+func (s *Service) pullOne(
+	ctx context.Context, id waybill.InstanceID, delivery waybill.DeliveryID,
+	find func(context.Context, waybill.InstanceID, waybill.DeliveryID) (store.Dispatch, error),
+) (m wire.Deliver, ok bool, err error) {
+	open, err := find(ctx, id, delivery)
 	if errors.Is(err, store.ErrNotFound) {
 		return m, false, nil
 	}
@@ -79,6 +104,17 @@ func (s *Service) dispatch(ctx context.Context, id waybill.DeliveryID, instances
 	}
 	if gone, err := s.accountGone(ctx, d.Account); err != nil || gone {
 		return err
+	}
+	targets := make([]store.Target, len(instances))
+	for i, instance := range instances {
+		targets[i].Delivery, targets[i].Instance = id, instance
+	}
+	if targets, err = s.store.Give(ctx, targets); err != nil {
+		return err
+	}
+	instances = make([]waybill.InstanceID, len(targets))
+	for i, t := range targets {
+		instances[i] = t.Instance
 	}
 	s.tell(ctx, &d, instances, publishedRepeat)
 	return nil

@@ -125,8 +125,8 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// repeat sends a delivery again to those that are online and have not acknowledged it, and reports whether there were
-// any. It also ends the targets whose machine or account went while the delivery was being written.
+// repeat sends a delivery again to those that are online and have not acknowledged it, asks those again that are to stop it,
+// and reports whether there were any. It also ends the targets whose machine or account went while the delivery was being written.
 func (s *Service) repeat(ctx context.Context, id waybill.DeliveryID) (again bool, err error) {
 	gone, err := s.store.Gone(ctx, id)
 	if err != nil {
@@ -135,9 +135,14 @@ func (s *Service) repeat(ctx context.Context, id waybill.DeliveryID) (again bool
 	if err := s.conclude(ctx, gone); err != nil {
 		return false, err
 	}
+	stopping, err := s.store.StoppingOf(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	s.cancel(stopping)
 	instances, err := s.store.PendingOf(ctx, id)
 	if err != nil || len(instances) == 0 {
-		return false, err
+		return len(stopping) > 0, err
 	}
 	return true, s.dispatch(ctx, id, instances)
 }

@@ -4,6 +4,7 @@ package control
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ type Outcome struct {
 	Started  time.Time      // server clock as the agent estimates it
 	Finished time.Time      // likewise
 	SHA256   []byte         // of the bytes re-read from the final path; required for success
+	Change   waybill.Change // what a success did; empty if the agent cannot tell
 	From     waybill.Status // if set, the outcome counts only while the target has this status
 }
 
@@ -99,16 +101,28 @@ func (s *Service) runAcks(ctx context.Context) error {
 	}
 }
 
-// Started is Ack for several deliveries at once, and tells of each whether it is the first time.
-func (s *Service) Started(ctx context.Context, id waybill.InstanceID, deliveries []waybill.DeliveryID) (first []bool, err error) {
+// Started is Ack for several deliveries at once, and tells of each whether it is the first time, and whether it may be carried
+// out: it has neither ended meanwhile nor is it to stop.
+func (s *Service) Started(ctx context.Context, id waybill.InstanceID, deliveries []waybill.DeliveryID) (first, open []bool, err error) {
 	list := make([]store.Change, len(deliveries))
 	for i, d := range deliveries {
 		list[i] = store.Change{Delivery: d, Instance: id, Event: waybill.Event{To: waybill.Running, Started: s.now(), Reported: true}}
 	}
-	if first, err = s.store.Apply(ctx, list); err == nil {
-		s.tellApplied(list, first)
+	if first, err = s.store.Apply(ctx, list); err != nil {
+		return nil, nil, err
 	}
-	return first, err
+	s.tellApplied(list, first)
+	open = slices.Clone(first)
+	for i, d := range deliveries {
+		if open[i] {
+			continue
+		}
+		if _, err = s.store.OfferOne(ctx, id, d); ignoreNotFound(err) != nil {
+			return nil, nil, err
+		}
+		open[i] = err == nil
+	}
+	return first, open, nil
 }
 
 // Report records the outcome of a delivery on an instance, and returns once it is durable. A report that comes again,
@@ -116,7 +130,7 @@ func (s *Service) Started(ctx context.Context, id waybill.InstanceID, deliveries
 func (s *Service) Report(ctx context.Context, id waybill.InstanceID, o Outcome) error {
 	e := waybill.Event{
 		To: o.Cause.Status(), Cause: o.Cause, Detail: truncate(o.Detail), Started: o.Started, Finished: o.Finished,
-		Reported: true, SHA256: o.SHA256, From: o.From,
+		Reported: true, SHA256: o.SHA256, Change: o.Change, From: o.From,
 	}
 	_, err := s.apply(ctx, store.Change{Delivery: o.Delivery, Instance: id, Event: e})
 	return err

@@ -17,15 +17,13 @@ import (
 
 // SendRequest is one request to place one file on some instances.
 type SendRequest struct {
-	Region        string
-	Instances     []waybill.InstanceID // repeated ones count once
-	File          waybill.FileSpec     // empty Owner, Group and Mode take the defaults root, root, 0644
-	Content       string
-	ContentType   waybill.ContentType // empty: PlainText
-	Description   string
-	Timeout       time.Duration // zero: DefaultTimeout
-	ResourceGroup string
-	Tags          []waybill.Tag
+	Targets
+	File        waybill.FileSpec // empty Owner, Group and Mode take the defaults root, root, 0644
+	Content     string
+	ContentType waybill.ContentType // empty: PlainText
+	Description string
+	Timeout     time.Duration // zero: DefaultTimeout
+	Tags        []waybill.Tag
 }
 
 // DefaultTimeout is how long a delivery may take unless the request says otherwise (SendFile, parameter Timeout).
@@ -39,64 +37,64 @@ const (
 
 // Send accepts one delivery. When it returns, the delivery and all its targets are durable; the machines are told, but
 // nothing depends on that message. Instances that are not there, or cannot be reached by definition, end at once; only
-// if none of them exists is the request refused with InstanceNotFound. A repetition, known by the token of act, returns
-// what the first returned.
+// if none of those named exists is the request refused with InstanceNotFound. A repetition, known by the token of act,
+// returns what the first returned, whatever a selector would select by then.
 func (s *Service) Send(ctx context.Context, act *waybill.Act, req SendRequest) (id waybill.DeliveryID, err error) {
 	within, span := telemetry.Child(ctx, telemetry.Inside, "send")
 	defer func() {
 		span.String("waybill.delivery.id", string(id))
-		span.Int("waybill.delivery.targets", len(req.Instances))
 		span.End(err)
 	}()
-	return once(within, s, act, func() (waybill.DeliveryID, error) { return s.send(within, act, req) })
+	return once(within, s, act, func() (waybill.DeliveryID, error) { return s.send(within, act, req, span) })
 }
 
-func (s *Service) send(ctx context.Context, act *waybill.Act, req SendRequest) (waybill.DeliveryID, error) {
+func (s *Service) send(ctx context.Context, act *waybill.Act, req SendRequest, span telemetry.Span) (waybill.DeliveryID, error) {
 	d, err := s.newDelivery(act.Principal, &req)
 	if err != nil {
 		return "", err
 	}
-	if err := s.mustBeGroup(ctx, act.Account, req.ResourceGroup); err != nil {
-		return "", err
+	to, err := s.recipients(ctx, act, &req.Targets, req.Tags)
+	if err != nil {
+		return "", fmt.Errorf("send: %w", err)
 	}
+	span.Int("waybill.delivery.targets", len(to))
 	if s.cfg.Sending == nil {
-		return s.accept(ctx, act, &req, d)
+		return s.accept(ctx, act, &req, d, to)
 	}
-	done, err := s.cfg.Sending(ctx, &d.Delivery, unique(req.Instances))
+	ids := make([]waybill.InstanceID, len(to))
+	for n := range to {
+		ids[n] = to[n].ID
+	}
+	done, err := s.cfg.Sending(ctx, &d.Delivery, ids)
 	if err != nil {
 		return "", fmt.Errorf("send: %w", err)
 	}
 	stored := false
 	defer func() { done(stored) }()
-	id, err := s.accept(ctx, act, &req, d)
+	if to, err = s.named(ctx, act, &req.Targets, ids); err != nil { // as the machines are by now
+		return "", fmt.Errorf("send: %w", err)
+	}
+	id, err := s.accept(ctx, act, &req, d, to)
 	stored = err == nil
 	return id, err
 }
 
 // accept stores a delivery and tells the machines.
-func (s *Service) accept(ctx context.Context, act *waybill.Act, req *SendRequest, d *store.NewDelivery) (waybill.DeliveryID, error) {
-	instances, err := s.store.Recipients(ctx, act.Account, req.Region, req.Instances)
-	if err != nil {
-		return "", fmt.Errorf("send: %w", err)
-	}
-	if len(instances) == 0 {
-		return "", waybill.Errorf(waybill.InstanceNotFound, "none of the instances exists")
-	}
-	if err := checkGroup(req.ResourceGroup, instances); err != nil {
-		return "", err
-	}
-	var told []waybill.InstanceID // who is online; the others ask for what they missed when they come
+func (s *Service) accept(ctx context.Context, act *waybill.Act, req *SendRequest, d *store.NewDelivery, to []recipient) (waybill.DeliveryID, error) {
+	var told []waybill.InstanceID
 	open := false
-	for _, id := range unique(req.Instances) {
-		i, known := instances[id]
-		t := waybill.Target{Delivery: d.ID, Instance: id, Status: waybill.Pending}
-		if cause, detail := unreachable(i, known, d.Created, d.Size); cause != waybill.NoCause {
+	d.Targets = make([]waybill.Target, len(to))
+	for n := range to {
+		t := waybill.Target{Delivery: d.ID, Instance: to[n].ID, Status: waybill.Pending}
+		cause, detail, now := to[n].plan(d.Created, d.Size)
+		if cause != waybill.NoCause {
 			t.Status, t.Cause, t.Detail, t.Finished = cause.Status(), cause, detail, d.Created
-		} else if open = true; i.Presence == waybill.Online {
-			told = append(told, id)
+		} else if open = true; now {
+			told, t.Given = append(told, t.Instance), true
 		}
-		d.Targets = append(d.Targets, t)
+		d.Targets[n] = t
 	}
+	act.Resources = req.audited(act, to)
 	act.Subject = string(d.ID)
 	st, err := writeFor(s, act, d.ID)
 	if err != nil {
@@ -122,11 +120,8 @@ func (s *Service) accept(ctx context.Context, act *waybill.Act, req *SendRequest
 
 // newDelivery validates all that can be known without the store.
 func (s *Service) newDelivery(who waybill.Principal, req *SendRequest) (*store.NewDelivery, error) {
-	if len(req.Instances) == 0 {
-		return nil, waybill.Errorf(waybill.InstancesMissing, "no instance is given")
-	}
-	if len(req.Instances) > s.cfg.Limits.Instances {
-		return nil, waybill.Errorf(waybill.InstancesTooMany, "%d instances are given, at most %d are allowed", len(req.Instances), s.cfg.Limits.Instances)
+	if err := req.check(s.cfg.Limits); err != nil {
+		return nil, err
 	}
 	f := &req.File
 	setDefault(&f.Owner, defaultOwner)
@@ -187,12 +182,12 @@ func unique[ID ~string](ids []ID) []ID {
 }
 
 // checkGroup refuses a resource group that some known instance does not belong to (SendFile, parameter ResourceGroupId).
-func checkGroup(group string, instances map[waybill.InstanceID]waybill.Instance) error {
+func checkGroup(group string, list []recipient) error {
 	if group == "" {
 		return nil
 	}
-	for _, i := range instances {
-		if i.ResourceGroup != group {
+	for _, i := range list {
+		if i.known && i.ResourceGroup != group {
 			return &waybill.Error{
 				Code: waybill.ResourceGroupNotFound, Field: "ResourceGroupId",
 				Message: fmt.Sprintf("instance %s is not in resource group %s", i.ID, group),

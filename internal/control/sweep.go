@@ -119,6 +119,9 @@ func (s *Service) conclude(ctx context.Context, open []store.Overdue) error {
 	list := make([]store.Change, len(open))
 	for i, o := range open {
 		cause, detail := overdueTarget(o).verdict()
+		if !o.Stopped.IsZero() {
+			detail += fmt.Sprintf("; it was to be stopped since %s, and the machine has not answered", clock(o.Stopped))
+		}
 		list[i] = s.ending(o.Target, cause, detail)
 		list[i].From = o.Status // an acknowledgement that comes in between makes it another verdict
 	}
@@ -237,7 +240,7 @@ func (s *Service) retain(ctx context.Context) error {
 	}
 	for _, scope := range scopes {
 		total := 0
-		for n := sweepBatch; n == sweepBatch && ctx.Err() == nil; total += n {
+		for n := 1; n > 0 && ctx.Err() == nil; total += n {
 			if n, err = s.store.Expire(ctx, scope, before, s.cfg.RetainCount, sweepBatch); err != nil {
 				return err
 			}

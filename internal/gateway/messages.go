@@ -259,7 +259,10 @@ func (g *Gateway) report(ctx context.Context, id waybill.InstanceID, m *wire.Rep
 	defer func() { span.End(err) }()
 	o := control.Outcome{
 		Delivery: waybill.DeliveryID(m.Delivery), Cause: waybill.Cause(m.Cause), Detail: m.Detail,
-		Started: moment(m.Started), Finished: moment(m.Finished), SHA256: m.SHA256,
+		Started: moment(m.Started), Finished: moment(m.Finished), SHA256: m.SHA256, Change: waybill.Change(m.Change),
+	}
+	if !o.Change.Known() { // the agent is newer than we are
+		o.Change = ""
 	}
 	if !o.Cause.Known() { // the agent is newer than we are
 		o.Detail = fmt.Sprintf("unknown cause %q: %s", o.Cause, o.Detail)

@@ -156,8 +156,17 @@ func TestMessages(t *testing.T) {
 			name: "report of success", op: wire.OpReport,
 			send: &wire.Report{
 				Delivery: "f-1", Started: started.UnixMilli(), Finished: finished.UnixMilli(), SHA256: digest[:],
+				Change: "Unchanged",
 			},
-			heard: []any{control.Outcome{Delivery: "f-1", Started: started, Finished: finished, SHA256: digest[:]}},
+			heard: []any{control.Outcome{
+				Delivery: "f-1", Started: started, Finished: finished, SHA256: digest[:], Change: waybill.Unchanged,
+			}},
+			reply: &wire.Confirm{Now: now},
+		},
+		{
+			name: "report with a change of a newer agent", op: wire.OpReport,
+			send:  &wire.Report{Delivery: "f-1", SHA256: digest[:], Change: "Melted"},
+			heard: []any{control.Outcome{Delivery: "f-1", SHA256: digest[:]}},
 			reply: &wire.Confirm{Now: now},
 		},
 		{

@@ -19,6 +19,7 @@ const (
 	StepContent  Step = "check content"  // against its digest
 	StepResolve  Step = "resolve owner"  // owner, group and mode
 	StepOpen     Step = "open directory" // and make what is missing of it
+	StepCompare  Step = "compare"        // with the file that is there; with Overwrite, one that is as wanted is left
 	StepCreate   Step = "create"         // the temporary
 	StepWrite    Step = "write"
 	StepChown    Step = "chown"

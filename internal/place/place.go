@@ -32,6 +32,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/openwaybill/waybill"
 )
 
 // Config says where a Placer may write.
@@ -58,6 +60,7 @@ type File struct {
 	TargetDir string // absolute on this system; made with mode 0755 where it is missing
 	Content   []byte
 	Reader    io.Reader // if not nil, read once to its end in place of Content; its error stops the placement
+	Size      int64     // bytes of what Reader gives; zero: it is not known. A file of another size is not compared
 	SHA256    [32]byte  // that the content must have
 	Owner     string    // a user name or number
 	Group     string    // a group name or number
@@ -85,6 +88,9 @@ type Result struct {
 	Path   string   // on this machine, Root included, links in TargetDir resolved
 	SHA256 [32]byte // of the bytes re-read from Path
 	Size   int64    // in bytes
+	// Change says whether something was at Path before, as it looked right before publication. Recover cannot tell, unless
+	// nothing may have been there: then it is empty.
+	Change waybill.Change
 }
 
 // Placer places files. Its methods may be called concurrently; calls with the same ID, and publications at the same
@@ -150,6 +156,9 @@ func (p *Placer) canonical(dir string) (location, error) {
 // before, unless the error says otherwise (a sync or verification that failed after publication); no temporary and no
 // directory made for it is left. The error is an *Error, but for those of ctx, f.Reader, f.Intent and f.Before, which
 // errors.Is recognises. Once f is published, the end of ctx does not matter any more.
+//
+// With Overwrite, a file that is there already, with those bytes, that owner, group and mode, stays as it is
+// (waybill.Unchanged); f.Reader and f.Intent are left alone then.
 func (p *Placer) Place(ctx context.Context, f File) (Result, error) {
 	w := newWork(p, f)
 	defer w.end()
@@ -161,6 +170,7 @@ func (p *Placer) Place(ctx context.Context, f File) (Result, error) {
 		{StepContent, w.checkContent},
 		{StepResolve, w.resolve},
 		{StepOpen, w.open},
+		{StepCompare, func() error { return w.compare(ctx) }},
 		{StepCreate, w.create},
 		{StepWrite, w.write},
 		{StepChown, w.chown},
@@ -179,6 +189,9 @@ func (p *Placer) Place(ctx context.Context, f File) (Result, error) {
 		}
 		if err := s.do(); err != nil {
 			return Result{}, w.fail(err)
+		}
+		if w.result.Change == waybill.Unchanged {
+			break
 		}
 	}
 	w.done = true

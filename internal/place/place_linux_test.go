@@ -444,7 +444,7 @@ func testUnprivileged(t *testing.T, root string) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := (Result{Path: root + c.dir + "/" + c.name, SHA256: f.SHA256, Size: int64(len(f.Content))}); res != want {
+			if want := (Result{Path: root + c.dir + "/" + c.name, SHA256: f.SHA256, Size: int64(len(f.Content)), Change: waybill.Created}); res != want {
 				t.Errorf("got %+v, want %+v", res, want)
 			}
 			info, err := os.Lstat(res.Path)

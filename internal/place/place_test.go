@@ -301,7 +301,11 @@ func TestPlace(t *testing.T) {
 			}
 			path := filepath.Join(root, where)
 			checkPlaced(t, path, f)
-			if want := (Result{Path: path, SHA256: f.SHA256, Size: int64(len(f.Content))}); res != want {
+			change := waybill.Created
+			if before[filepath.Join("root", where)] != "" {
+				change = waybill.Replaced
+			}
+			if want := (Result{Path: path, SHA256: f.SHA256, Size: int64(len(f.Content)), Change: change}); res != want {
 				t.Errorf("result %+v, want %+v", res, want)
 			}
 			info, err := os.Lstat(path)
@@ -611,11 +615,11 @@ func TestSystemRoot(t *testing.T) {
 
 var errOwn = errors.New("the caller's own")
 
-// steps are those that Trace sees of a placement without Overwrite.
+// steps are those that Trace sees of a placement that finds nothing, without Overwrite.
 func steps() []Step {
 	return []Step{
-		StepValidate, StepContent, StepResolve, StepOpen, StepCreate, StepWrite, StepChown, StepChmod, StepSync,
-		StepPublish, StepUnlink, StepSyncDir, StepVerify,
+		StepValidate, StepContent, StepResolve, StepOpen, StepCompare, StepCreate, StepWrite, StepChown, StepChmod,
+		StepSync, StepPublish, StepUnlink, StepSyncDir, StepVerify,
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+
+	"github.com/openwaybill/waybill"
 )
 
 // Outcome says what had become of a placement that was cut off.
@@ -33,6 +35,9 @@ func (p *Placer) Recover(ctx context.Context, f File, t Token) (Result, Outcome,
 		return Result{}, outcome, w.fail(err)
 	}
 	w.done = true
+	if !w.Overwrite {
+		w.result.Change = waybill.Created
+	}
 	for _, s := range []struct {
 		step Step
 		do   func() error

@@ -11,6 +11,8 @@ import (
 	"os"
 	"slices"
 	"testing"
+
+	"github.com/openwaybill/waybill"
 )
 
 func TestRecover(t *testing.T) {
@@ -142,7 +144,7 @@ func TestRecover(t *testing.T) {
 			if got != c.want || (err == nil) != (c.reason == "") || e != nil && e.Reason != c.reason {
 				t.Errorf("got %s, %v; want %s, %q", got, err, c.want, c.reason)
 			}
-			want := Result{Path: root + dir + "/app.conf", SHA256: f.SHA256, Size: 4}
+			want := Result{Path: root + dir + "/app.conf", SHA256: f.SHA256, Size: 4, Change: waybill.Created}
 			if err == nil && got == Published && res != want {
 				t.Errorf("got %+v, want %+v", res, want)
 			}

@@ -52,6 +52,18 @@ func identity(info fs.FileInfo) Token {
 	return Token{Dev: uint64(st.Dev), Ino: uint64(st.Ino)} // their types differ between systems
 }
 
+// namesOf returns how many hard links an open file has.
+func namesOf(f *os.File) (uint64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return uint64(statOf(info).Nlink), nil // its type differs between systems
+}
+
+// syncFound makes a file durable that another process wrote.
+func syncFound(f *os.File) error { return f.Sync() }
+
 // syncDirectory makes the entries of dir durable.
 func syncDirectory(dir *os.Root) error {
 	f, err := dir.Open(".")

@@ -40,6 +40,18 @@ func identityOf(f *os.File) (Token, error) {
 	}, nil
 }
 
+// namesOf returns how many hard links an open file has.
+func namesOf(f *os.File) (uint64, error) {
+	var info syscall.ByHandleFileInformation
+	if err := syscall.GetFileInformationByHandle(syscall.Handle(f.Fd()), &info); err != nil {
+		return 0, os.NewSyscallError("GetFileInformationByHandle", err)
+	}
+	return uint64(info.NumberOfLinks), nil
+}
+
+// syncFound does nothing: it takes a handle for writing, which whoever has the file open may not allow.
+func syncFound(*os.File) error { return nil }
+
 // syncDirectory does nothing: Windows does not flush directories, NTFS journals them.
 func syncDirectory(*os.Root) error { return nil }
 

@@ -147,7 +147,8 @@ func (w *work) open() error {
 	for range attempts {
 		err := w.tryOpen()
 		if err == nil {
-			return w.occupied()
+			_, err = w.occupied()
+			return err
 		}
 		if !errors.Is(err, fs.ErrNotExist) { // a directory that vanishes was another placement's that failed
 			return err
@@ -190,22 +191,23 @@ func (w *work) dirError(err error) error {
 	return &Error{Reason: dirReason(err), Path: filepath.Dir(w.path), Err: err}
 }
 
-// occupied refuses what stands at the final path and may not be replaced.
-func (w *work) occupied() error {
+// occupied returns what publication changes as it looks now, and refuses what stands at the final path and may not be
+// replaced.
+func (w *work) occupied() (waybill.Change, error) {
 	info, err := w.dir.top().Lstat(w.Name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil
+		return waybill.Created, nil
 	case err != nil:
-		return err
+		return "", err
 	case info.IsDir():
-		return refuse(WriteFailed, "a directory of that name is there")
+		return "", refuse(WriteFailed, "a directory of that name is there")
 	case !info.Mode().IsRegular() && info.Mode().Type() != fs.ModeSymlink:
-		return refuse(WriteFailed, "a device, pipe or socket of that name is there")
+		return "", refuse(WriteFailed, "a device, pipe or socket of that name is there")
 	case !w.Overwrite:
-		return refuse(Exists, "a file of that name exists")
+		return "", refuse(Exists, "a file of that name exists")
 	}
-	return nil
+	return waybill.Replaced, nil
 }
 
 // create makes the temporary, readable for nobody else.
@@ -343,7 +345,8 @@ func (w *work) publish(ctx context.Context) error {
 	if err := w.claim(ctx, w.path); err != nil {
 		return err
 	}
-	if err := w.occupied(); err != nil {
+	change, err := w.occupied()
+	if err != nil {
 		return err
 	}
 	top, temp := w.dir.top(), tempName(w.ID)
@@ -361,20 +364,19 @@ func (w *work) publish(ctx context.Context) error {
 		if err := top.Rename(temp, w.Name); err != nil {
 			return err
 		}
-		w.published, w.staged = true, false
+		w.published, w.staged, w.result.Change = true, false, change
 		return nil
 	}
 	if err := top.Link(temp, w.Name); errors.Is(err, fs.ErrExist) {
-		if err := w.occupied(); err != nil {
+		if _, err := w.occupied(); err != nil {
 			return err
 		}
 		return refuse(Exists, "a file of that name appeared and vanished")
 	} else if err != nil {
 		return err
 	}
-	w.published = true
-	err := w.enter(StepUnlink)
-	if err == nil {
+	w.published, w.result.Change = true, change
+	if err = w.enter(StepUnlink); err == nil {
 		err = w.removeTemp()
 	}
 	if err != nil {
@@ -410,7 +412,7 @@ func (w *work) verify() error {
 	if err != nil {
 		return err
 	}
-	w.result = Result{Path: w.path, SHA256: [32]byte(hash.Sum(nil)), Size: size}
+	w.result.Path, w.result.SHA256, w.result.Size = w.path, [32]byte(hash.Sum(nil)), size
 	switch {
 	case w.result.SHA256 == w.SHA256 && (!hasOwners || ownershipOf(info) == w.own):
 		return nil

@@ -619,6 +619,7 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 			HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: s.cfg.WriteTimeout},
 		}
 		srv.RegisterOnShutdown(pages.Close)
+		srv.RegisterOnShutdown(s.control.EndWaits)
 		front := &front{name: f.name, socket: socket, listener: l, server: srv}
 		front.noteUnasked()
 		s.fronts = append(s.fronts, front)

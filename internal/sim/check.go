@@ -241,8 +241,11 @@ func (r *run) judge(s *sent, machine int, t *client.Target) {
 			r.found.broken(invTrue, "%s on %s ended as %s %s: %s", s.id, t.Instance, t.Status, t.ErrorCode, t.Detail)
 		}
 	}
-	if s.kind == sound && !s.overwrite {
-		r.found.try(invOnce, 1) // a repetition would find the file there
+	if s.kind == sound {
+		r.found.try(invOnce, 1) // a repetition would find the file there: each has a content of its own
+	}
+	if t.Change == waybill.Unchanged {
+		r.found.broken(invOnce, "%s on %s was carried out before: it found its own file", s.id, t.Instance)
 	}
 }
 

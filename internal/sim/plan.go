@@ -60,7 +60,7 @@ const (
 // points are where processes kill themselves: at any moment, and at each step between taking a delivery up and telling
 // its outcome.
 var points = []string{
-	"", agent.TraceAccepted, agent.TraceAcked, agent.TraceTaken, string(place.StepOpen), string(place.StepCreate),
+	"", agent.TraceAccepted, agent.TraceAcked, agent.TraceTaken, string(place.StepOpen), string(place.StepCompare), string(place.StepCreate),
 	string(place.StepWrite), string(place.StepChown), string(place.StepChmod), string(place.StepSync),
 	string(place.StepPublish), string(place.StepUnlink), string(place.StepSyncDir), string(place.StepVerify),
 	agent.TraceFinished, agent.TraceReport,
@@ -192,7 +192,7 @@ func (p *plan) delivery(a account, n int) *delivery {
 	r := stream(p.seed, "delivery", int(a), n)
 	d := &delivery{
 		account: a, n: n, at: p.storm * time.Duration(n) / time.Duration(p.deliveries[a]),
-		overwrite: r.IntN(2) == 0, // either way a repetition shows: it finds the file there, or publishes it twice
+		overwrite: r.IntN(2) == 0, // either way a repetition shows: it finds the file there
 		dir:       path.Join(ownDir, fmt.Sprint(n%20)), name: fmt.Sprintf("a%d-%06d", a, n),
 		mode:    []string{"0644", "0600", "0755", "0440"}[r.IntN(4)],
 		timeout: minTimeout + rand64(r, p.timeouts-minTimeout+1), size: 1 + r.IntN(1000),

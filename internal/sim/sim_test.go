@@ -231,6 +231,7 @@ func TestChecks(t *testing.T) {
 		}, invSuccess},
 		{"somebody's else", failed, nil, put("/srv/other", nil, 0o644), invOwn},
 		{"carried out twice", client.Target{Status: waybill.Failed, ErrorCode: "FileAlreadyExists"}, nil, put(own, nil, 0o644), invOnce},
+		{"carried out twice, with Overwrite", client.Target{Status: waybill.Success, Change: waybill.Unchanged}, nil, put(own, nil, 0o644), invOnce},
 		{"published twice", success, nil, func(t *testing.T, r *run, s *sent) {
 			t.Helper()
 			put(own, nil, 0o644)(t, r, s)

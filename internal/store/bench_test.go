@@ -208,10 +208,10 @@ func BenchmarkRows(b *testing.B) {
 	defer conn.Close(b.Context())
 	const rows = 1000
 	instances, ordinals := make([]string, rows), make([]int64, rows)
-	encoded, copied := make([][6]any, rows), make([][]any, rows)
+	encoded, copied := make([][7]any, rows), make([][]any, rows)
 	for i := range rows {
 		instances[i], ordinals[i] = string(machine(i)), int64(i)
-		encoded[i] = [6]any{instances[i], i, "Pending", "", "", 0}
+		encoded[i] = [7]any{instances[i], i, "Pending", "", "", 0, 0}
 	}
 	created := time.Now().UnixMilli()
 	n := 0
@@ -220,20 +220,20 @@ func BenchmarkRows(b *testing.B) {
 		do   func(id string) error
 	}{
 		{"json", func(id string) error {
-			_, err := conn.Exec(b.Context(), postgresDialect.text(postgresDialect.insertTargets()), id, created, created, created, jsonRows(encoded))
+			_, err := conn.Exec(b.Context(), postgresDialect.text(postgresDialect.insertTargets()), id, created, created, created, []byte{}, jsonRows(encoded))
 			return err
 		}},
 		{"unnest", func(id string) error {
-			_, err := conn.Exec(b.Context(), insertTargets+` SELECT $1, $2, $2, $2, i, o, 'Pending', '', '', 0 FROM unnest($3::text[], $4::bigint[]) r (i, o)`,
+			_, err := conn.Exec(b.Context(), insertTargets+` SELECT $1, $2, $2, $2, '', i, o, 'Pending', '', '', 0, 0 FROM unnest($3::text[], $4::bigint[]) r (i, o)`,
 				id, created, instances, ordinals)
 			return err
 		}},
 		{"copy", func(id string) error {
 			for i := range copied {
-				copied[i] = []any{id, created, created, created, instances[i], ordinals[i], "Pending", "", "", int64(0)}
+				copied[i] = []any{id, created, created, created, []byte{}, instances[i], ordinals[i], "Pending", "", "", int64(0)}
 			}
 			_, err := conn.CopyFrom(b.Context(), pgx.Identifier{"targets"},
-				[]string{"delivery", "created", "updated", "deadline", "instance", "ordinal", "status", "cause", "detail", "finished"}, pgx.CopyFromRows(copied))
+				[]string{"delivery", "created", "updated", "deadline", "file", "instance", "ordinal", "status", "cause", "detail", "finished"}, pgx.CopyFromRows(copied))
 			return err
 		}},
 	} {

@@ -31,16 +31,8 @@ type NewDelivery struct {
 // AddDelivery stores a delivery, its targets, tags and content in one transaction. Counts are computed from Targets.
 func (s *Store) AddDelivery(ctx context.Context, d *NewDelivery) error {
 	d.Counts, d.TargetCount = waybill.Counts{}, len(d.Targets)
-	rows := make([][6]any, len(d.Targets))
-	for i, t := range d.Targets {
+	for _, t := range d.Targets {
 		d.Counts.Add(t.Status, 1)
-		rows[i] = [6]any{t.Instance, i, t.Status, t.Cause, t.Detail, millis(t.Finished)}
-	}
-	insert, args := insertTargets+` VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, []any{d.ID, millis(d.Created), millis(d.Created), millis(d.Deadline)}
-	if len(rows) == 1 {
-		args = append(args, rows[0][:]...)
-	} else {
-		insert, args = s.dialect.insertTargets(), append(args, jsonRows(rows))
 	}
 	var sent, sentDigest any
 	sentSize := 0
@@ -65,11 +57,40 @@ func (s *Store) AddDelivery(ctx context.Context, d *NewDelivery) error {
 			d.TargetCount, c.Pending, c.Running, c.Success, c.Failed, c.Aggregate()); err != nil {
 			return fmt.Errorf("store delivery: %w", err)
 		}
-		if err := t.put(ctx, insert, args...); err != nil {
+		if err := t.putTargets(ctx, s.dialect, d); err != nil {
 			return fmt.Errorf("store targets: %w", err)
 		}
 		return t.addTags(ctx, s.dialect, d.Account, waybill.DeliveryResource, string(d.ID), d.Tags)
 	})
+}
+
+// targetBatch is how many targets one statement stores: what is encoded at once stays small however many there are.
+const targetBatch = 2000
+
+// putTargets stores the targets of a delivery.
+func (t *tx) putTargets(ctx context.Context, dialect dialect, d *NewDelivery) error {
+	common := []any{
+		d.ID, millis(d.Created), millis(d.Created), millis(d.Deadline), fileKey(d.Account, d.Region, d.File.Path()),
+	}
+	for first := 0; first < len(d.Targets); first += targetBatch {
+		batch := d.Targets[first:min(first+targetBatch, len(d.Targets))]
+		rows := make([][7]any, len(batch))
+		for i, v := range batch {
+			given := 0
+			if v.Given {
+				given = 1
+			}
+			rows[i] = [7]any{v.Instance, first + i, v.Status, v.Cause, v.Detail, millis(v.Finished), given}
+		}
+		insert, args := dialect.insertTargets(), append(slices.Clone(common), jsonRows(rows))
+		if len(d.Targets) == 1 { // the common case, without a list
+			insert, args = insertTargets+` VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, append(slices.Clone(common), rows[0][:]...)
+		}
+		if err := t.put(ctx, insert, args...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // differs reports whether a content was sent in another form than encodeContent gives it: Base64 with line breaks.
@@ -105,11 +126,13 @@ func (s *Store) putContent(ctx context.Context, t *tx, digest, data []byte) erro
 		SELECT digest FROM added UNION ALL SELECT digest FROM there`, digest, data, digest)
 }
 
-const insertTargets = `INSERT INTO targets (delivery, created, updated, deadline, instance, ordinal, status, cause, detail, finished)`
+const insertTargets = `INSERT INTO targets
+	(delivery, created, updated, deadline, file, instance, ordinal, status, cause, detail, finished, given)`
 
 // insertTargets inserts any number of targets of one delivery.
 func (d dialect) insertTargets() string {
-	return insertTargets + ` SELECT ?, ?, ?, ?, value->>0, CAST(value->>1 AS BIGINT), value->>2, value->>3, value->>4, CAST(value->>5 AS BIGINT) FROM ` + d.rows
+	return insertTargets + ` SELECT ?, ?, ?, ?, ?, value->>0, CAST(value->>1 AS BIGINT), value->>2, value->>3, value->>4,
+		CAST(value->>5 AS BIGINT), CAST(value->>6 AS BIGINT) FROM ` + d.rows
 }
 
 func notNil(b []byte) []byte {
@@ -176,6 +199,7 @@ func lowerASCII(s string) string {
 }
 
 // Deliveries returns a page of an account's deliveries with content and targets, newest first. Its cursor is a delivery ID.
+// Of many targets it returns the first MaxListedTargets.
 // A content that is long is left where it is: DeliveryResult.Left.
 func (s *Store) Deliveries(ctx context.Context, account waybill.AccountID, f waybill.DeliveryFilter, p waybill.Page) (waybill.Listing[waybill.DeliveryResult], error) {
 	var list waybill.Listing[waybill.DeliveryResult]
@@ -240,6 +264,9 @@ func scanResult(r *sql.Rows) (v waybill.DeliveryResult, err error) {
 // maxListed is the largest content, in bytes, that a listing reads along.
 const maxListed = 64 << 10
 
+// MaxListedTargets is how many targets a listing of deliveries holds of each: the first ones. Targets pages all.
+const MaxListedTargets = 500
+
 // addTargets fills in targets and tags of a page of deliveries.
 func (s *Store) addTargets(ctx context.Context, q querier, items []waybill.DeliveryResult, only waybill.InstanceID) error {
 	if len(items) == 0 {
@@ -263,6 +290,8 @@ func (s *Store) addTargets(ctx context.Context, q querier, items []waybill.Deliv
 	query, args := targetColumns+` FROM targets t WHERE t.delivery`+is+period, append([]any{named}, times...)
 	if only != "" {
 		query, args = query+` AND t.instance = ?`, append(args, only)
+	} else {
+		query, args = query+` AND t.ordinal < ?`, append(args, MaxListedTargets)
 	}
 	targets, err := all(ctx, q, scanTarget, query+` ORDER BY t.delivery, t.ordinal`, args...)
 	if err != nil {
@@ -272,12 +301,13 @@ func (s *Store) addTargets(ctx context.Context, q querier, items []waybill.Deliv
 		d := index[t.Delivery]
 		d.Targets = append(d.Targets, t.Target)
 	}
-	if only == "" { // the targets were read after the counts: what is told of a delivery must not contradict itself
-		for i := range items {
-			items[i].Counts = waybill.Counts{}
-			for _, t := range items[i].Targets {
-				items[i].Counts.Add(t.Status, 1)
-			}
+	for i := range items { // the targets were read after the counts: what is told of a delivery must not contradict itself
+		if len(items[i].Targets) < items[i].TargetCount {
+			continue // but these are not all
+		}
+		items[i].Counts = waybill.Counts{}
+		for _, t := range items[i].Targets {
+			items[i].Counts.Add(t.Status, 1)
 		}
 	}
 	tags, err := s.tagsOf(ctx, q, waybill.DeliveryResource, ids)
@@ -318,10 +348,10 @@ func (s *Store) Dispatch(ctx context.Context, id waybill.DeliveryID) (Dispatch, 
 	return one(ctx, s.brief, scanDispatch, dispatchColumns+` WHERE d.id = ?`, id)
 }
 
-// OpenFor returns deliveries that are open for an instance, in order of ID after the given one, at most limit.
+// OpenFor returns deliveries that are open for an instance and not to stop, in order of ID after the given one, at most limit.
 func (s *Store) OpenFor(ctx context.Context, instance waybill.InstanceID, after waybill.DeliveryID, limit int) ([]Dispatch, error) {
 	return all(ctx, s.reads, scanDispatch, dispatchColumns+` WHERE d.id IN (
-			SELECT t.delivery FROM targets t WHERE t.instance = ? AND t.finished = 0 AND t.delivery > ? ORDER BY t.delivery LIMIT ?)
+			SELECT t.delivery FROM targets t WHERE t.instance = ? AND t.finished = 0 AND t.stopped = 0 AND t.delivery > ? ORDER BY t.delivery LIMIT ?)
 		ORDER BY d.id`, instance, after, limit)
 }
 

@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,6 +105,26 @@ func (s *Store) InstanceByKey(ctx context.Context, publicKey string) (waybill.In
 	return one(ctx, s.brief, scanInstance, instanceColumns+` FROM instances i WHERE i.public_key = ?`, publicKey)
 }
 
+// Select returns the instances of an account that are registered and match f, in order of their IDs, as Recipients does, and
+// how many there are. If these are more than limit, it returns only the number.
+func (s *Store) Select(ctx context.Context, account waybill.AccountID, f waybill.InstanceFilter, limit int) (list []waybill.Instance, total int, err error) {
+	w := s.selectInstances(account, f)
+	w.add("i.state = ?", waybill.Registered)
+	list, err = all(ctx, s.reads, scanRecipient, recipientColumns+w.where()+" LIMIT ?", append(w.args, limit+1)...)
+	if err != nil {
+		return nil, 0, fmt.Errorf("select instances: %w", err)
+	}
+	if len(list) <= limit {
+		// Databases differ in how they order texts.
+		slices.SortFunc(list, func(a, b waybill.Instance) int { return strings.Compare(string(a.ID), string(b.ID)) })
+		return list, len(list), nil
+	}
+	if total, err = one(ctx, s.reads, scanOne[int], "SELECT COUNT(*) FROM instances i"+w.where(), w.args...); err != nil {
+		return nil, 0, fmt.Errorf("count selected instances: %w", err)
+	}
+	return nil, total, nil
+}
+
 // Recipients returns those of ids that belong to the account and region, in any state, with no more than what decides
 // whether something can be sent to them: name, state, resource group, presence, last seen, agent, its version and capability.
 func (s *Store) Recipients(ctx context.Context, account waybill.AccountID, region string, ids []waybill.InstanceID) (map[waybill.InstanceID]waybill.Instance, error) {
@@ -119,9 +140,11 @@ func (s *Store) Recipients(ctx context.Context, account waybill.AccountID, regio
 // recipientsNamed searches for those whose ID is as dialect.named says. The + keeps the search on the primary key: the index
 // by account would go through its whole fleet.
 func (d dialect) recipientsNamed(is string) string {
-	return `SELECT i.id, i.name, i.state, i.resource_group, i.presence, i.last_seen, i.agent_kind, i.agent_version, i.capability
-		FROM instances i WHERE i.id` + is + ` AND ` + d.unindexed + `i.account = ? AND ` + d.unindexed + `i.region = ?`
+	return recipientColumns + ` WHERE i.id` + is + ` AND ` + d.unindexed + `i.account = ? AND ` + d.unindexed + `i.region = ?`
 }
+
+const recipientColumns = `SELECT i.id, i.name, i.state, i.resource_group, i.presence, i.last_seen, i.agent_kind, i.agent_version, i.capability
+		FROM instances i`
 
 func scanRecipient(r *sql.Rows) (i waybill.Instance, err error) {
 	var seen int64
@@ -133,8 +156,29 @@ func scanRecipient(r *sql.Rows) (i waybill.Instance, err error) {
 // Instances returns a page of an account's instances that are part of the fleet, with tags and counts, newest first.
 func (s *Store) Instances(ctx context.Context, account waybill.AccountID, f waybill.InstanceFilter, p waybill.Page) (waybill.Listing[waybill.Instance], error) {
 	var list waybill.Listing[waybill.Instance]
-	var w filter
-	w.add("i.account = ? AND i.region = ? AND i.state <> ?", account, f.Region, waybill.Deregistered)
+	w := s.selectInstances(account, f)
+	w.add("i.state <> ?", waybill.Deregistered)
+	var err error
+	if list.Total, err = one(ctx, s.reads, scanOne[int64], "SELECT COUNT(*) FROM instances i"+w.where(), w.args...); err != nil {
+		return list, fmt.Errorf("count instances: %w", err)
+	}
+	after(&w, "i.registered", "i.id", p.Cursor)
+	list.Items, err = all(ctx, s.reads, scanInstance, instanceColumns+" FROM instances i"+w.where()+
+		" ORDER BY i.registered DESC, i.id DESC LIMIT ? OFFSET ?", append(w.args, p.Size+1, p.Offset)...)
+	if err != nil {
+		return list, fmt.Errorf("list instances: %w", err)
+	}
+	if len(list.Items) > p.Size {
+		list.Items = list.Items[:p.Size]
+		last := list.Items[p.Size-1]
+		list.Next = cursor(last.Registered, string(last.ID))
+	}
+	return list, s.addInstanceExtras(ctx, list.Items)
+}
+
+// selectInstances returns the conditions for what a filter selects, in whatever state.
+func (s *Store) selectInstances(account waybill.AccountID, f waybill.InstanceFilter) (w filter) {
+	w.add("i.account = ? AND i.region = ?", account, f.Region)
 	w.in(s.dialect, "i.id", texts(f.IDs))
 	if strings.ContainsAny(f.Name, "*?") { // no name holds these
 		like := strings.NewReplacer("*", "%", "?", "_").Replace(escapeLike(lowerASCII(f.Name)))
@@ -162,22 +206,7 @@ func (s *Store) Instances(ctx context.Context, account waybill.AccountID, f wayb
 		w.add(cond, waybill.Registered, waybill.Online, waybill.NoChannel, millis(s.now().Add(-waybill.SilentAfter)))
 	}
 	w.tags(s.dialect, waybill.InstanceResource, "i.id", account, f.Tags)
-	var err error
-	if list.Total, err = one(ctx, s.reads, scanOne[int64], "SELECT COUNT(*) FROM instances i"+w.where(), w.args...); err != nil {
-		return list, fmt.Errorf("count instances: %w", err)
-	}
-	after(&w, "i.registered", "i.id", p.Cursor)
-	list.Items, err = all(ctx, s.reads, scanInstance, instanceColumns+" FROM instances i"+w.where()+
-		" ORDER BY i.registered DESC, i.id DESC LIMIT ? OFFSET ?", append(w.args, p.Size+1, p.Offset)...)
-	if err != nil {
-		return list, fmt.Errorf("list instances: %w", err)
-	}
-	if len(list.Items) > p.Size {
-		list.Items = list.Items[:p.Size]
-		last := list.Items[p.Size-1]
-		list.Next = cursor(last.Registered, string(last.ID))
-	}
-	return list, s.addInstanceExtras(ctx, list.Items)
+	return w
 }
 
 // addInstanceExtras fills in tags, and what the targets tell: how many ended, are open, and when the last one came.

@@ -29,6 +29,7 @@ const (
 	ensurePatience = 2 * time.Second
 
 	pruneLock = schemaLock + 1 // key of the advisory lock of whoever changes partitions
+	indexLock = schemaLock + 3 // likewise, of whoever completes indexes
 	pruneStep = 1000           // deliveries whose tags and contents are removed at once
 )
 
@@ -91,14 +92,64 @@ func (s *Store) DropBefore(ctx context.Context, before time.Time) (removed int, 
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	on := newStatements(s.dialect, nil, conn)
-	mine, err := one(ctx, on, scanOne[bool], `SELECT pg_try_advisory_lock(?)`, int64(pruneLock))
+	if err := whileLocked(ctx, on, indexLock, func() error { return completeIndexes(ctx, on) }); err != nil {
+		return 0, fmt.Errorf("complete indexes: %w", err)
+	}
+	err = whileLocked(ctx, on, pruneLock, func() error {
+		removed, err = s.dropPartitions(ctx, on, before)
+		return err
+	})
+	return removed, err
+}
+
+// whileLocked runs fn while it holds an advisory lock, unless another server does so already.
+func whileLocked(ctx context.Context, on *statements, key int64, fn func() error) (err error) {
+	mine, err := one(ctx, on, scanOne[bool], `SELECT pg_try_advisory_lock(?)`, key)
 	if err != nil || !mine {
-		return 0, err // another server does it
+		return err
 	}
 	defer func() {
-		_, unlock := on.exec(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock(?)`, int64(pruneLock))
+		_, unlock := on.exec(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock(?)`, key)
 		err = errors.Join(err, classify(unlock))
 	}()
+	return fn()
+}
+
+// completeIndexes makes the indexes that a migration has declared of tables with partitions, on the partitions that were there
+// before. It keeps nobody waiting, whatever it takes; if it is interrupted, the next call goes on. What indexLock is for
+// nobody waits for: this waits for all that waits.
+func completeIndexes(ctx context.Context, on *statements) error {
+	type missing struct{ index, definition, part string }
+	list, err := all(ctx, on, func(r *sql.Rows) (v missing, err error) { return v, r.Scan(&v.index, &v.definition, &v.part) },
+		`SELECT x.indexrelid::regclass::text, pg_get_indexdef(x.indexrelid), p.inhrelid::regclass::text
+		FROM pg_index x JOIN pg_inherits p ON p.inhparent = x.indrelid
+		WHERE x.indrelid IN ('deliveries'::regclass, 'targets'::regclass) AND NOT x.indisvalid AND NOT EXISTS (
+			SELECT 1 FROM pg_inherits c JOIN pg_index y ON y.indexrelid = c.inhrelid WHERE c.inhparent = x.indexrelid AND y.indrelid = p.inhrelid)
+		ORDER BY 1, 3`)
+	if err != nil {
+		return err
+	}
+	for _, v := range list {
+		_, columns, ok := strings.Cut(v.definition, " USING ")
+		if !ok {
+			return fmt.Errorf("index %s is defined as %q", v.index, v.definition)
+		}
+		name := v.part + strings.TrimPrefix(v.index, strings.SplitN(v.index, "_", 2)[0]) // targets_d20260102_file
+		for _, change := range []string{
+			`DROP INDEX CONCURRENTLY IF EXISTS ` + name, // what somebody left who was interrupted
+			`CREATE INDEX CONCURRENTLY ` + name + ` ON ` + v.part + ` USING ` + columns,
+			`ALTER INDEX ` + v.index + ` ATTACH PARTITION ` + name,
+		} {
+			if _, err := on.exec(ctx, change); err != nil {
+				return classify(err)
+			}
+		}
+	}
+	return nil
+}
+
+// dropPartitions does what DropBefore does. The caller holds pruneLock.
+func (s *Store) dropPartitions(ctx context.Context, on *statements, before time.Time) (removed int, err error) {
 	if err := makePartitions(ctx, on, s.now(), partitionAhead); err != nil {
 		return 0, err
 	}

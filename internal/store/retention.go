@@ -27,12 +27,26 @@ func (s *Store) Scopes(ctx context.Context) ([]Scope, error) {
 }
 
 type expired struct {
-	id     string
-	digest []byte
+	id      string
+	digest  []byte
+	targets int
+}
+
+// maxExpired is how many targets one transaction removes, unless a single delivery has more.
+const maxExpired = 50_000
+
+// atMost returns the first of list that have that many targets together, and at least one.
+func atMost(list []expired, targets int) []expired {
+	for n, v := range list {
+		if targets -= v.targets; targets < 0 && n > 0 {
+			return list[:n]
+		}
+	}
+	return list
 }
 
 // Expire removes up to limit ended deliveries of a scope that are older than before, or beyond the newest keep ones, with
-// their targets and tags, oldest first. It returns how many. What to remove is looked up beside the writer, which only
+// their targets and tags, oldest first; fewer if they have very many targets. It returns how many, 0 when none is left. What to remove is looked up beside the writer, which only
 // deletes: a delivery that has ended never opens again.
 func (s *Store) Expire(ctx context.Context, scope Scope, before time.Time, keep, limit int) (removed int, err error) {
 	// The newest delivery that is beyond keep; empty while there are fewer.
@@ -41,12 +55,13 @@ func (s *Store) Expire(ctx context.Context, scope Scope, before time.Time, keep,
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return 0, err
 	}
-	old, err := all(ctx, s.reads, func(r *sql.Rows) (v expired, err error) { return v, r.Scan(&v.id, &v.digest) },
-		`SELECT id, digest FROM deliveries WHERE account = ? AND region = ? AND (created < ? OR id <= ?)
+	old, err := all(ctx, s.reads, func(r *sql.Rows) (v expired, err error) { return v, r.Scan(&v.id, &v.digest, &v.targets) },
+		`SELECT id, digest, targets FROM deliveries WHERE account = ? AND region = ? AND (created < ? OR id <= ?)
 			AND pending = 0 AND running = 0 ORDER BY id LIMIT ?`, scope.Account, scope.Region, millis(before), beyond, limit)
 	if err != nil || len(old) == 0 {
 		return 0, err
 	}
+	old = atMost(old, maxExpired)
 	err = s.write(ctx, func(t *tx) error {
 		removed = len(old)
 		ids := make([]string, len(old))

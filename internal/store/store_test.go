@@ -164,6 +164,12 @@ func ended(d waybill.DeliveryID, i waybill.InstanceID, c waybill.Cause, at time.
 	return Change{d, i, waybill.Event{To: c.Status(), Cause: c, Finished: at, Reported: true, SHA256: sum[:]}}
 }
 
+// changed is c with what it did on the machine.
+func changed(c Change, what waybill.Change) Change {
+	c.Change = what
+	return c
+}
+
 func (f *fixture) apply(changes ...Change) []bool {
 	f.t.Helper()
 	applied, err := f.Apply(f.t.Context(), changes)
@@ -265,9 +271,9 @@ func testApplyKeepsCountsInStep(t *testing.T, open opener) {
 	now := f.clock()
 	applied := f.apply(
 		Change{d1, "m0", waybill.Event{To: waybill.Running, Started: now, Reported: true}},
-		ended(d1, "m0", waybill.NoCause, now),
-		ended(d1, "m0", waybill.CauseExists, now), // twice: the first counts
-		ended(d1, "m1", waybill.CauseExists, now),
+		changed(ended(d1, "m0", waybill.NoCause, now), waybill.Unchanged),
+		ended(d1, "m0", waybill.CauseExists, now),                            // twice: the first counts
+		changed(ended(d1, "m1", waybill.CauseExists, now), waybill.Replaced), // which no failure does
 		ended(d1, "nobody", waybill.CauseExists, now),
 		ended("f-none", "m0", waybill.CauseExists, now),
 		ended(d2, "m0", waybill.NoCause, now),
@@ -278,6 +284,9 @@ func testApplyKeepsCountsInStep(t *testing.T, open opener) {
 	l := f.list(waybill.DeliveryFilter{}, waybill.Page{})
 	if c := l.Items[1].Counts; c != (waybill.Counts{Pending: 1, Success: 1, Failed: 1}) {
 		t.Errorf("counts of %s: %+v", d1, c)
+	}
+	if got := l.Items[1].Targets; got[0].Change != waybill.Unchanged || got[1].Change != "" {
+		t.Errorf("what changed: %q and %q", got[0].Change, got[1].Change)
 	}
 	if got := l.Items[1].Targets[0]; got.Status != waybill.Success || !got.Started.Equal(now) || !got.Finished.Equal(now) || !got.Updated.Equal(now) {
 		t.Errorf("target: %+v", got)

@@ -28,8 +28,12 @@ func (s *Store) Targets(ctx context.Context, account waybill.AccountID, region s
 	if f.Name != "" {
 		w.add(`(t.instance = ? OR lower(i.name) LIKE ? ESCAPE '\')`, f.Name, "%"+escapeLike(lowerASCII(f.Name))+"%")
 	}
-	from := " FROM targets t LEFT JOIN instances i ON i.id = t.instance AND i.account = ?"
-	args := append([]any{account}, w.args...)
+	// Names are looked up for the targets of the page alone, unless they decide which those are.
+	const named = " LEFT JOIN instances i ON i.id = t.instance AND i.account = ?"
+	from, args := " FROM targets t", w.args
+	if f.Name != "" {
+		from, args = from+named, append([]any{account}, args...)
+	}
 	if list.Total, err = one(ctx, s.reads, scanOne[int64], "SELECT COUNT(*)"+from+w.where(), args...); err != nil {
 		return list, fmt.Errorf("count targets: %w", err)
 	}
@@ -54,7 +58,8 @@ func (s *Store) Targets(ctx context.Context, account waybill.AccountID, region s
 		done()
 		v.Target = t.Target
 		return v, nil
-	}, targetColumns+`, COALESCE(i.name, ''), t.ordinal`+from+where+` ORDER BY t.ordinal LIMIT ? OFFSET ?`, append(args, p.Size+1, p.Offset)...)
+	}, targetColumns+`, COALESCE(i.name, ''), t.ordinal FROM (SELECT t.*`+from+where+` ORDER BY t.ordinal LIMIT ? OFFSET ?) t`+named+
+		` ORDER BY t.ordinal`, append(args, p.Size+1, p.Offset, account)...)
 	if err != nil {
 		return list, fmt.Errorf("list targets: %w", err)
 	}

@@ -22,7 +22,7 @@ func TestSummaries(t *testing.T) {
 		since := f.clock()
 		id := f.delivery("f-1", 5, func(d *NewDelivery) { d.Description = "100% of_it"; d.File.Name = "App.conf" })
 		f.delivery("f-2", 1)
-		f.apply(ended(id, "m0", waybill.NoCause, f.clock()), ended(id, "m1", waybill.CauseGroupMissing, f.clock()),
+		f.apply(changed(ended(id, "m0", waybill.NoCause, f.clock()), waybill.Created), ended(id, "m1", waybill.CauseGroupMissing, f.clock()),
 			ended(id, "m2", waybill.CauseGroupMissing, f.clock()), ended(id, "m3", waybill.CauseExists, f.clock()))
 
 		filter := waybill.DeliveryFilter{Region: region}
@@ -49,6 +49,9 @@ func TestSummaries(t *testing.T) {
 				t.Fatalf("page %d: %+v, %v", pages, list, err)
 			}
 			for _, v := range list.Items {
+				if (v.Change == waybill.Created) != (v.Status == waybill.Success) {
+					t.Errorf("%s: %s, changed %q", v.Instance, v.Status, v.Change)
+				}
 				seen = append(seen, string(v.Instance))
 			}
 			if cursor = list.Next; cursor == "" {

@@ -26,14 +26,16 @@ type Target struct {
 	Deadline time.Time
 }
 
-const targetColumns = `SELECT t.delivery, t.instance, t.status, t.cause, t.detail, t.created, t.started, t.finished, t.updated, t.deadline`
+const targetColumns = `SELECT t.delivery, t.instance, t.status, t.cause, t.detail, t.change, t.created, t.started, t.finished, t.updated, t.deadline, t.given, t.stopped`
 
 func targetFields(t *Target) (dest []any, done func()) {
-	var created, started, finished, updated, deadline int64
-	dest = []any{&t.Delivery, &t.Instance, &t.Status, &t.Cause, &t.Detail, &created, &started, &finished, &updated, &deadline}
+	var created, started, finished, updated, deadline, stopped int64
+	dest = []any{
+		&t.Delivery, &t.Instance, &t.Status, &t.Cause, &t.Detail, &t.Change, &created, &started, &finished, &updated, &deadline, &t.Given, &stopped,
+	}
 	return dest, func() {
 		t.Created, t.Started, t.Finished = instant(created), instant(started), instant(finished)
-		t.Updated, t.Deadline = instant(updated), instant(deadline)
+		t.Updated, t.Deadline, t.Stopped = instant(updated), instant(deadline), instant(stopped)
 	}
 }
 
@@ -138,9 +140,9 @@ func (s *Store) updateTargets(ctx context.Context, t *tx, made *within, changed 
 	if len(changed) == 0 {
 		return nil
 	}
-	rows := make([][8]any, 0, len(changed))
+	rows := make([][9]any, 0, len(changed))
 	for k, v := range changed {
-		rows = append(rows, [8]any{k.delivery, k.instance, v.Status, v.Cause, v.Detail, millis(v.Started), millis(v.Finished), millis(v.Updated)})
+		rows = append(rows, [9]any{k.delivery, k.instance, v.Status, v.Cause, v.Detail, millis(v.Started), millis(v.Finished), millis(v.Updated), v.Change})
 	}
 	period, times := made.of("targets")
 	err := t.putChecked(ctx, func(n int64) error {
@@ -149,9 +151,10 @@ func (s *Store) updateTargets(ctx context.Context, t *tx, made *within, changed 
 		}
 		return nil
 	}, `UPDATE targets SET status = r.status, cause = r.cause, detail = r.detail, started = r.started,
-			finished = r.finished, updated = r.updated
+			finished = r.finished, updated = r.updated, change = r.change
 		FROM (SELECT value->>0 AS delivery, value->>1 AS instance, value->>2 AS status, value->>3 AS cause, value->>4 AS detail,
-			CAST(value->>5 AS BIGINT) AS started, CAST(value->>6 AS BIGINT) AS finished, CAST(value->>7 AS BIGINT) AS updated
+			CAST(value->>5 AS BIGINT) AS started, CAST(value->>6 AS BIGINT) AS finished, CAST(value->>7 AS BIGINT) AS updated,
+			value->>8 AS change
 			FROM `+s.dialect.rows+`) r
 		WHERE targets.delivery = r.delivery AND targets.instance = r.instance`+period, append([]any{jsonRows(rows)}, times...)...)
 	if err != nil {
@@ -248,17 +251,17 @@ func (s *Store) OpenTargets(ctx context.Context, instance waybill.InstanceID, li
 	return all(ctx, s.reads, scanTarget, targetColumns+` FROM targets t WHERE t.instance = ? AND t.finished = 0 ORDER BY t.delivery LIMIT ?`, instance, limit)
 }
 
-// PendingOf returns the instances of a delivery that are online and have not acknowledged it. The others ask for what
-// they missed when they come.
+// PendingOf returns the instances of a delivery that are online, have not acknowledged it and may have it. The others ask for
+// what they missed when they come.
 func (s *Store) PendingOf(ctx context.Context, id waybill.DeliveryID) ([]waybill.InstanceID, error) {
 	return all(ctx, s.brief, scanOne[waybill.InstanceID], `SELECT t.instance FROM targets t JOIN instances i ON i.id = t.instance
-		WHERE t.delivery = ? AND t.finished = 0 AND t.status = ? AND i.presence = ?`, id, waybill.Pending, waybill.Online)
+		WHERE t.delivery = ? AND t.finished = 0 AND t.stopped = 0 AND t.status = ? AND i.presence = ?`, id, waybill.Pending, waybill.Online)
 }
 
-// PendingDeliveries returns the deliveries that some machine has not acknowledged, and their deadlines.
+// PendingDeliveries returns the deliveries that some machine has not acknowledged, or is to stop, and their deadlines.
 func (s *Store) PendingDeliveries(ctx context.Context) (map[waybill.DeliveryID]time.Time, error) {
-	list, err := all(ctx, s.reads, scanTarget, `SELECT DISTINCT t.delivery, '', '', '', '', 0, 0, 0, 0, t.deadline
-		FROM targets t WHERE t.finished = 0 AND t.status = ?`, waybill.Pending)
+	list, err := all(ctx, s.reads, scanTarget, `SELECT DISTINCT t.delivery, '', '', '', '', '', 0, 0, 0, 0, t.deadline, 0, 0
+		FROM targets t WHERE t.finished = 0 AND (t.status = ? OR t.stopped <> 0)`, waybill.Pending)
 	m := make(map[waybill.DeliveryID]time.Time, len(list))
 	for _, t := range list {
 		m[t.Delivery] = t.Deadline
@@ -266,7 +269,8 @@ func (s *Store) PendingDeliveries(ctx context.Context) (map[waybill.DeliveryID]t
 	return m, err
 }
 
-// Missing returns, of the open targets of the given instances, those whose delivery the instance does not name as held.
+// Missing returns, of the open targets of the given instances that are not to stop, those whose delivery the instance does not
+// name as held.
 // held maps each instance to the deliveries its agent has.
 func (s *Store) Missing(ctx context.Context, held map[waybill.InstanceID][]waybill.DeliveryID) ([]Target, error) {
 	ids := make([]waybill.InstanceID, 0, len(held))
@@ -274,7 +278,7 @@ func (s *Store) Missing(ctx context.Context, held map[waybill.InstanceID][]waybi
 		ids = append(ids, id)
 	}
 	open, err := all(ctx, s.reads, scanTarget, targetColumns+` FROM (SELECT value->>0 AS instance FROM `+s.dialect.rows+`) k
-		`+s.dialect.inOrder+` targets t ON t.instance = k.instance WHERE t.finished = 0 ORDER BY t.delivery`, jsonRows(column(ids)))
+		`+s.dialect.inOrder+` targets t ON t.instance = k.instance WHERE t.finished = 0 AND t.stopped = 0 ORDER BY t.delivery`, jsonRows(column(ids)))
 	if err != nil {
 		return nil, err
 	}

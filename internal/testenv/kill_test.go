@@ -30,6 +30,8 @@ const (
 	killerEnv   = "WAYBILL_TEST_AGENT_STATE"
 	killAtEnv   = "WAYBILL_TEST_KILL_AT"
 	killRootEnv = "WAYBILL_TEST_AGENT_ROOT"
+	// holdAtEnv is a point at which its work stands still.
+	holdAtEnv = "WAYBILL_TEST_HOLD_AT"
 	// killAfterEnv is the number of bytes received over one connection after which it kills itself.
 	killAfterEnv = "WAYBILL_TEST_KILL_AFTER"
 )
@@ -45,6 +47,9 @@ func runKiller(state string) {
 	a, err := agent.New(agent.Config{
 		StateDir: state, Root: os.Getenv(killRootEnv), Backoff: agent.Backoff{First: 20 * time.Millisecond, Max: 200 * time.Millisecond},
 		Hooks: agent.Hooks{Dial: network.dial, Trace: func(event, _ string) {
+			if event == os.Getenv(holdAtEnv) {
+				select {}
+			}
 			if event == at {
 				syscall.Kill(os.Getpid(), syscall.SIGKILL)
 				select {}
@@ -209,7 +214,7 @@ func (p *serverProcess) awaitUp() {
 }
 
 // agent enrols an agent and returns what starts it in this process.
-func (p *serverProcess) agent() (id waybill.InstanceID, root string, start func()) {
+func (p *serverProcess) agent(change ...func(*agent.Config)) (id waybill.InstanceID, root string, start func()) {
 	p.t.Helper()
 	ctx := p.t.Context()
 	act, err := p.client.CreateActivation(ctx, client.CreateActivationRequest{})
@@ -229,9 +234,13 @@ func (p *serverProcess) agent() (id waybill.InstanceID, root string, start func(
 	}
 	root = p.t.TempDir()
 	return waybill.InstanceID(st.Instance), root, func() {
-		a, err := agent.New(agent.Config{
+		cfg := agent.Config{
 			StateDir: state, Root: root, Backoff: agent.Backoff{First: 20 * time.Millisecond, Max: 200 * time.Millisecond},
-		}, testenv.Logger(p.t))
+		}
+		for _, c := range change {
+			c(&cfg)
+		}
+		a, err := agent.New(cfg, testenv.Logger(p.t))
 		if err != nil {
 			p.t.Fatal(err)
 		}

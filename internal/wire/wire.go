@@ -20,13 +20,15 @@ import (
 //
 //	1  2026-11-23  first version: hello, beat, bye, pull, deliver, ack, report, probe
 //	2  2026-11-25  a Deliver with Size and without Content, which the agent fetches from PathContent
-const Capability = 2
+//	3  2026-11-30  Cancel, also in PullReply
+const Capability = 3
 
-// MinCapability is the oldest agent that a delivery may be sent to, and FetchCapability the oldest that fetches a content
-// which a message cannot hold.
+// MinCapability is the oldest agent that a delivery may be sent to, FetchCapability the oldest that fetches a content which a
+// message cannot hold, and CancelCapability the oldest that answers a Cancel.
 const (
-	MinCapability   = 1
-	FetchCapability = 2
+	MinCapability    = 1
+	FetchCapability  = 2
+	CancelCapability = 3
 )
 
 // Limits of the protocol, kept by both sides.
@@ -35,6 +37,7 @@ const (
 	MaxContent   = 512 << 10 // bytes of Deliver.Content; what is larger is fetched
 	MaxPull      = 16        // deliveries in one PullReply
 	MaxPullBytes = 512 << 10
+	MaxCancels   = 256 // in one PullReply; the server repeats the others
 	MaxOpen      = 256 // delivery IDs in one Beat
 	MaxDetail    = 512 // bytes of a Report's Detail
 	MaxTrace     = 64  // bytes of a Trace; a longer one is not echoed
@@ -54,6 +57,7 @@ const (
 // Names of the messages to an agent.
 const (
 	OpDeliver = "deliver"
+	OpCancel  = "cancel"
 	OpProbe   = "probe"
 	// OpReleased says that the instance has left the fleet. Agents on the bus are cut off at the same time; it is for whoever
 	// keeps the connections of other agents.
@@ -194,6 +198,15 @@ type Pull struct {
 type PullReply struct {
 	Deliveries []Deliver `cbor:"1,keyasint"`
 	More       bool      `cbor:"2,keyasint"`
+	Cancels    []Cancel  `cbor:"3,keyasint,omitempty"` // of what is open and not among any Deliveries
+}
+
+// Cancel asks an agent to give a delivery up, whether it has come yet or not. The answer is a Report, repeated until it is
+// confirmed: that it is cancelled, if nothing is in place and nothing will be, else how it ended. It may come more than once.
+type Cancel struct {
+	Delivery string `cbor:"1,keyasint"`
+	Sent     int64  `cbor:"2,keyasint"` // server time, Unix milliseconds
+	Deadline int64  `cbor:"3,keyasint"` // of the delivery, server time, Unix milliseconds: until then a Deliver may still come
 }
 
 // Deliver asks an agent to place one file. It may come more than once.
@@ -231,6 +244,7 @@ type Report struct {
 	Finished int64  `cbor:"5,keyasint"`           // likewise
 	SHA256   []byte `cbor:"6,keyasint,omitempty"` // of the bytes re-read from the final path; the proof of success
 	Trace    string `cbor:"7,keyasint,omitempty"` // as in Ack; empty if the agent ended meanwhile
+	Change   string `cbor:"8,keyasint,omitempty"` // a waybill.Change; empty: there was none, or the agent cannot tell
 }
 
 // Confirm answers Report: the outcome is durably stored, the agent may forget it.

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+
+	"github.com/openwaybill/waybill"
+)
+
+// Files returns a page of the files that machines of the caller's account took, from the targets that are kept. A page may
+// have fewer than asked for, even none, while others follow.
+func (s *Service) Files(ctx context.Context, who waybill.Principal, f waybill.FileFilter, p Page) (Listing[waybill.PlacedFile], error) {
+	return s.store.Files(ctx, who.Account, f, p)
+}
