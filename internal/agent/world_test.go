@@ -496,7 +496,7 @@ func (w *world) arrive(m *letter, again bool) {
 		m.link.s.control <- msg
 	}
 	w.settle()
-	if len(m.link.s.pushes) == 0 { // it looked at it, and does not only hold it until it has pulled
+	if len(m.link.s.pushes) == 0 && len(m.link.inboxes[m.subject].answer) == 0 { // it looked at it
 		w.learn(m)
 	}
 }
