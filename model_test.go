@@ -66,7 +66,7 @@ func (m *model) reported(cause Cause, proven bool, started, finished, created, d
 		cause = "deadline"
 	}
 	open := m.status == "Pending" || m.status == "Running"
-	if !open && !(endings[m.cause].inferred && endings[cause].status != "Timeout" && endings[cause].status != "Aborted") {
+	if !open && !(endings[m.cause].inferred && !endings[cause].inferred) {
 		return false
 	}
 	m.begin(started, created, now)

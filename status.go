@@ -44,7 +44,7 @@ func (s Status) Valid() bool {
 }
 
 // moves is the one place that says which change of status is allowed. A final status is left only through the one
-// correction of CanCorrectTo.
+// correction of CanCorrect.
 var moves = map[Status][]Status{
 	Pending: {Running, Success, Failed, Invalid, Aborted, Timeout, Errored},
 	Running: {Success, Failed, Invalid, Aborted, Timeout, Errored},
@@ -53,11 +53,11 @@ var moves = map[Status][]Status{
 // CanMoveTo reports whether a target in s may become t.
 func (s Status) CanMoveTo(t Status) bool { return slices.Contains(moves[s], t) }
 
-// CanCorrectTo reports whether an ending with status s and cause c, which the server inferred from silence, may be replaced
-// by the machine's own account t of work that ended before the deadline. Each target allows this once: what replaces it
-// is reported, so it is not inferred any more. See docs/decisions/0002-corrections.md.
-func (s Status) CanCorrectTo(c Cause, t Status) bool {
-	return s.Final() && c.Inferred() && slices.Contains([]Status{Success, Failed, Invalid, Errored}, t)
+// CanCorrect reports whether e, the machine's own account of work that ended before the deadline, may replace an ending with
+// cause c, which the server inferred from silence. Each target allows this once: what replaces it is not inferred any more.
+// See docs/decisions/0002-corrections.md.
+func (e Event) CanCorrect(c Cause) bool {
+	return e.Reported && e.To.Final() && c.Inferred() && !e.Cause.Inferred()
 }
 
 // Counts is how many targets of a delivery are in which class.
@@ -140,8 +140,8 @@ type Terms struct {
 
 // Apply returns what e makes of t, and whether it changes anything. Events may come twice, late and out of order: what
 // the table of moves does not allow changes nothing. Work that the machine ended after the deadline counts as Timeout
-// whenever the report comes in, and a success that does not prove the right bytes counts as a failed write. Times are clipped to lie between the target's creation and now, because they rest on a
-// machine's estimate of the server's clock.
+// whenever the report comes in, and a success that does not prove the right bytes counts as a failed write. Times are clipped
+// to lie between the target's creation and now, because they rest on a machine's estimate of the server's clock.
 func (t Target) Apply(e Event, terms Terms, now time.Time) (Target, bool) {
 	if e.Reported && e.To == Success && !bytes.Equal(e.SHA256, terms.SHA256[:]) {
 		e.To, e.Cause = CauseWriteFailed.Status(), CauseWriteFailed
@@ -156,7 +156,7 @@ func (t Target) Apply(e Event, terms Terms, now time.Time) (Target, bool) {
 	if e.From != "" && e.From != t.Status {
 		return t, false
 	}
-	if !t.Status.CanMoveTo(e.To) && (!e.Reported || !t.Status.CanCorrectTo(t.Cause, e.To)) {
+	if !t.Status.CanMoveTo(e.To) && !e.CanCorrect(t.Cause) {
 		return t, false
 	}
 	t.Status, t.Cause, t.Detail, t.Updated = e.To, e.Cause, e.Detail, now

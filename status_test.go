@@ -68,6 +68,8 @@ func TestApply(t *testing.T) {
 		{"work that ended too late", Target{Status: Running}, Event{To: Success, SHA256: terms.SHA256[:], Reported: true, Finished: deadline.Add(1)}, Timeout, CauseDeadline, true},
 		{"late report corrects a timeout", Target{Status: Timeout, Cause: CauseDeadline}, Event{To: Success, SHA256: terms.SHA256[:], Reported: true, Finished: deadline}, Success, NoCause, true},
 		{"late report corrects silence", Target{Status: Aborted, Cause: CauseAgentSilent}, Event{To: Failed, Cause: CauseExists, Reported: true, Finished: deadline}, Failed, CauseExists, true},
+		{"late report of being given up", Target{Status: Timeout, Cause: CauseDeadline}, Event{To: Aborted, Cause: CauseCancelled, Reported: true, Finished: deadline}, Aborted, CauseCancelled, true},
+		{"what is inferred corrects nothing", Target{Status: Timeout, Cause: CauseDeadline}, Event{To: Aborted, Cause: CauseAgentSilent, Reported: true, Finished: deadline}, Timeout, CauseDeadline, false},
 		{"nothing corrects a release", Target{Status: Aborted, Cause: CauseReleased}, Event{To: Success, SHA256: terms.SHA256[:], Reported: true}, Aborted, CauseReleased, false},
 		{"an acknowledgement after the end", Target{Status: Success}, Event{To: Running, Reported: true}, Success, NoCause, false},
 		{"an acknowledgement after a timeout", Target{Status: Timeout, Cause: CauseDeadline}, Event{To: Running, Reported: true}, Timeout, CauseDeadline, false},

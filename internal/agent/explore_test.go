@@ -354,7 +354,7 @@ func (w *world) checkStored(d *sent) {
 				slices.Contains(inferred, c.cause) && c.cause != waybill.CauseAgentStopped && after < 2*time.Second && len(d.reports) == 0:
 				w.violate("%s was given up %s after its deadline", d.label, after)
 			}
-		case ended && !corrected && slices.Contains(inferred, c.oldCause) && c.status != waybill.Timeout && c.status != waybill.Aborted:
+		case ended && !corrected && final && slices.Contains(inferred, c.oldCause) && !slices.Contains(inferred, c.cause):
 			corrected = true
 		default:
 			w.violate("%s went from %s (%s) to %s (%s) as change %d of %+v", d.label, c.old, c.oldCause, c.status, c.cause, i, list)
