@@ -137,6 +137,9 @@ func (f *findings) survives(s *sent, found []client.Delivery) {
 // inferred are the endings that the server infers from silence; a machine's own account may correct them (decision 2).
 var inferred = []string{"DeliveryTimeout", "ClientNotResponse", "ClientNotRunning", "InstanceNotRunning", "ClientIsUpgrading"}
 
+// cancelled is the code of a target that was given up at a request to stop: its file is not there (decision 16).
+const cancelled = "DeliveryCancelled"
+
 // moves judges what a target has become since it was looked at last. The caller looks at each from one goroutine.
 func (f *findings) moves(s *sent, t *client.Target) {
 	was, known := s.seen[t.Instance]
@@ -171,6 +174,9 @@ func (p *plan) expected(d *delivery, machine int) []string {
 	if p.leaving[machine] {
 		codes = append(codes, "InstanceReleased")
 	}
+	if d.stops {
+		codes = append(codes, cancelled)
+	}
 	return codes
 }
 
@@ -203,10 +209,17 @@ func (r *run) look(ctx context.Context) error {
 			delete(index, d.ID)
 			r.found.survives(s, []client.Delivery{d})
 			ends[s] = map[int]client.Target{}
+			gaveUp := 0
 			for _, t := range d.Targets.Items {
 				r.judge(s, numbers[t.Instance], &t)
+				if t.ErrorCode == cancelled {
+					gaveUp++
+				}
 				ends[s][numbers[t.Instance]] = t
 				ended[strings.TrimSpace(string(t.Status)+" "+t.ErrorCode)]++
+			}
+			if gaveUp < s.cancelled {
+				r.found.broken(invFinal, "%s was cancelled on %d machines when it was stopped, and is so on %d at the end", s.id, s.cancelled, gaveUp)
 			}
 		}
 		for i, err := range c.Instances(ctx, client.InstanceFilter{}) {

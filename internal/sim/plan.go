@@ -55,6 +55,7 @@ const (
 	clone       = "machines cloned"
 	leave       = "machines deregistered"
 	breakPart   = "parts of the site broken"
+	stopped     = "deliveries stopped"
 )
 
 // points are where processes kill themselves: at any moment, and at each step between taking a delivery up and telling
@@ -172,6 +173,8 @@ type delivery struct {
 	kind      kind
 	shared    bool // other deliveries go to the same path
 	size      int
+	stops     bool          // it is to stop …
+	stopAfter time.Duration // … so long after it was answered
 }
 
 // Where deliveries go. strayDir is a file on every machine.
@@ -182,9 +185,10 @@ const (
 )
 
 const (
-	maxTargets  = 12
-	maxSize     = 20_000 // bytes; the API takes 24,576
-	sharedNames = 8
+	maxTargets   = 12
+	maxSize      = 20_000 // bytes; the API takes 24,576
+	sharedNames  = 8
+	maxStopAfter = 2 * time.Second
 )
 
 // delivery returns the nth delivery of an account.
@@ -217,6 +221,9 @@ func (p *plan) delivery(a account, n int) *delivery {
 		d.shared, d.overwrite, d.mode = true, true, "0644"
 		d.dir, d.name = sharedDir, fmt.Sprint("s", r.IntN(sharedNames))
 		d.uid, d.gid = os.Geteuid(), os.Getegid()
+	}
+	if d.stops = r.IntN(12) == 0; d.stops && r.IntN(2) == 0 {
+		d.stopAfter = rand64(r, maxStopAfter)
 	}
 	return d
 }

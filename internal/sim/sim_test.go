@@ -63,7 +63,7 @@ func TestCampaign(t *testing.T) {
 	if !r.Held() {
 		t.Errorf("repeat it with: waybill sim --seed %d --deliveries 300 --kills 24 --duration 30s --max-timeout 15s", cfg.Seed)
 	}
-	for _, what := range []string{killProcess, killServer, cutLink, splitLink, jumpClock, clone, leave, lost, doubled, delayed, diskSlow} {
+	for _, what := range []string{killProcess, killServer, cutLink, splitLink, jumpClock, clone, leave, stopped, lost, doubled, delayed, diskSlow} {
 		if r.Counts[what] == 0 {
 			t.Errorf("nothing of %q happened", what)
 		}

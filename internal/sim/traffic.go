@@ -29,6 +29,8 @@ type sent struct {
 	answered time.Time
 	seen     map[waybill.InstanceID]seen // as the watch saw its targets last
 	done     atomic.Bool                 // all were final, or it is not there
+
+	cancelled int // targets of which StopSendFile said so; read it once all are sent
 }
 
 // seen is what the API said of a target.
@@ -80,8 +82,26 @@ func (r *run) sendOne(ctx context.Context, d *delivery) error {
 	}
 	s.answered = time.Now()
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.sent = append(r.sent, s)
+	r.mu.Unlock()
+	if !d.stops || !pauseUntil(ctx, s.answered.Add(d.stopAfter)) {
+		return nil
+	}
+	return r.stopOne(ctx, s)
+}
+
+// stopOne asks all targets of a delivery to stop.
+func (r *run) stopOne(ctx context.Context, s *sent) error {
+	var n client.StopCounts
+	err := r.insist(ctx, func(ctx context.Context) (err error) {
+		n, err = r.clients[s.account].StopSendFile(ctx, s.id, nil)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("stop %s: %w", s.name, err)
+	}
+	s.cancelled = n.Cancelled
+	r.happened(stopped)
 	return nil
 }
 
