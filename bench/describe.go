@@ -178,6 +178,12 @@ func fill(ctx context.Context, s *site, st *store.Store, there, n int) ([]waybil
 	return list, eg.Wait()
 }
 
+// What every signed request asks.
+const (
+	bareKey   = `SELECT k.account, k.user_name, k.secret, k.active, a.disabled FROM access_keys k JOIN accounts a ON a.id = k.account WHERE k.id = ?`
+	bareNonce = `SELECT expires FROM nonces WHERE digest = ?`
+)
+
 // bareReader reads all that an answer to a signed request needs, with as few and as direct statements as can be: the key,
 // whether the nonce is new, and the delivery.
 type bareReader struct {
@@ -195,8 +201,8 @@ func newBareReader(ctx context.Context, path, keyID string) (_ *bareReader, err 
 		st    **sql.Stmt
 		query string
 	}{
-		{&r.key, `SELECT k.account, k.user_name, k.secret, k.active, a.disabled FROM access_keys k JOIN accounts a ON a.id = k.account WHERE k.id = ?`},
-		{&r.nonce, `SELECT expires FROM nonces WHERE digest = ?`},
+		{&r.key, bareKey},
+		{&r.nonce, bareNonce},
 		{&r.delivery, `SELECT d.name, d.target_dir, d.owner, d.grp, d.mode, d.overwrite, d.content_type, d.description,
 			d.created, d.targets, d.pending, d.running, d.success, d.failed, d.sent, c.data
 			FROM deliveries d JOIN contents c ON c.digest = d.digest WHERE d.id = ?`},

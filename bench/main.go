@@ -133,6 +133,7 @@ func measures() []measure {
 		{"delivery", (*bench).delivery},
 		{"send", (*bench).send},
 		{"describe", (*bench).describe},
+		{"preview", (*bench).preview},
 		{"memory", (*bench).memory},
 		{"agent", (*bench).agent},
 		{"start", (*bench).start},
