@@ -362,7 +362,7 @@ func (t *copyTable) scan(r *sql.Rows) (row []any, size int, err error) {
 			bad = c.kind != "text" && c.kind != "bytea"
 		case []byte:
 			size += len(v)
-			row[i] = slices.Clone(v)
+			row[i] = append([]byte{}, v...) // nil would be none, and an empty one is something else
 			if c.kind == "text" {
 				row[i] = clean(string(v))
 			}
