@@ -85,7 +85,10 @@ func TestBadDisk(t *testing.T) {
 			before := snapshot(t, root)
 			f := newFile(string(c.content))
 			f.TargetDir, f.Overwrite = c.dir, c.overwrite
-			_, err := newPlacer(t, Config{Root: root}).Place(t.Context(), f)
+			p := newPlacer(t, Config{Root: root})
+			checkForeseen(t, p, f, WriteFailed)
+			checkSame(t, root, before)
+			_, err := p.Place(t.Context(), f)
 			e, ok := errors.AsType[*Error](err)
 			if !ok || e.Reason != WriteFailed || e.Step != c.step || !strings.Contains(e.Error(), c.detail) {
 				t.Errorf("got %v, want %s at %s with %s", err, WriteFailed, c.step, c.detail)
@@ -430,7 +433,9 @@ func testUnprivileged(t *testing.T, root string) {
 			if c.file != nil {
 				c.file(&f)
 			}
-			res, err := newPlacer(t, Config{Root: root}).Place(t.Context(), f)
+			p := newPlacer(t, Config{Root: root})
+			checkForeseen(t, p, f, c.reason)
+			res, err := p.Place(t.Context(), f)
 			if c.reason != "" {
 				e, ok := errors.AsType[*Error](err)
 				if !ok || e.Reason != c.reason || e.Step != c.step || !strings.Contains(e.Error(), c.detail) {

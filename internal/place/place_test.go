@@ -512,6 +512,10 @@ func TestPlaceRefused(t *testing.T) {
 				c.file(&f)
 			}
 			p := newPlacer(t, Config{Root: root, AllowDirs: c.allow, Trace: func(s Step, _ string) { at = s }})
+			if c.step != StepCreate { // all that can be known without trying
+				checkForeseen(t, p, f, c.reason)
+				checkSame(t, top, before)
+			}
 			_, err := p.Place(t.Context(), f)
 			e, ok := errors.AsType[*Error](err)
 			if !ok || e.Reason != c.reason || e.Step != c.step || at != c.step {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -76,6 +77,44 @@ func syncDirectory(dir *os.Root) error {
 		return nil // this file system has no such operation; there is nothing else to call
 	}
 	return err
+}
+
+// mayWrite returns why no file can be made in dir: permissions, or a file system mounted for reading only.
+func mayWrite(dir *os.Root) error {
+	f, err := dir.Open(".")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Faccessat(int(f.Fd()), ".", unix.W_OK|unix.X_OK, 0)
+}
+
+// roomIn returns what whoever is not root may still use of the file system of dir.
+func roomIn(dir *os.Root) (room, error) {
+	f, err := dir.Open(".")
+	if err != nil {
+		return room{}, err
+	}
+	defer f.Close()
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
+		return room{}, err
+	}
+	return room{ // their types differ between systems, and one without a limit has no blocks, or no files
+		bytes: int64(st.Bavail) * int64(st.Bsize), limitsBytes: st.Blocks > 0,
+		files: int64(st.Ffree), limitsFiles: st.Files > 0,
+	}, nil
+}
+
+// inheritedGroup returns the group that a file has which is made in dir, or in a directory that is made in it; -1 if that is the
+// agent's.
+func inheritedGroup(dir *os.Root) (int, error) {
+	info, err := dir.Stat(".")
+	if err != nil || runtime.GOOS == "linux" && info.Mode()&fs.ModeSetgid == 0 {
+		return -1, err
+	}
+	_, gid := ownerOf(info)
+	return gid, nil
 }
 
 func errnoName(e syscall.Errno) string { return unix.ErrnoName(e) }
