@@ -54,6 +54,8 @@ type Delivery struct {
 	Timeout       time.Duration
 	Created       time.Time
 	Deadline      time.Time // Created + Timeout; no target stays open long after it
+	DryRun        bool      // a rehearsal: machines say what would happen, and change nothing
+	Diff          bool      // of a rehearsal: machines also compare text line by line
 	Counts        Counts
 	TargetCount   int
 }

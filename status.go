@@ -128,24 +128,24 @@ type Event struct {
 	Started  time.Time // zero if this event does not tell
 	Finished time.Time // zero unless To is final
 	Reported bool      // told by the machine, not concluded by the server
-	SHA256   []byte    // of a reported Success: of the bytes re-read from the final path
-	Change   Change    // of a reported Success: what it did; empty if the machine cannot tell
+	SHA256   []byte    // of a reported Success: of the bytes re-read from the final path; of a rehearsal nil
+	Change   Change    // of a reported Success: what it did, or would do; empty if the machine cannot tell
 }
 
 // Terms is what a delivery holds each of its targets to.
 type Terms struct {
 	Deadline time.Time
 	SHA256   [32]byte // of the content
+	DryRun   bool     // it is a rehearsal
 }
 
 // Apply returns what e makes of t, and whether it changes anything. Events may come twice, late and out of order: what
 // the table of moves does not allow changes nothing. Work that the machine ended after the deadline counts as Timeout
-// whenever the report comes in, and a success that does not prove the right bytes counts as a failed write. Times are clipped
+// whenever the report comes in, and a success without its proof is none. Times are clipped
 // to lie between the target's creation and now, because they rest on a machine's estimate of the server's clock.
 func (t Target) Apply(e Event, terms Terms, now time.Time) (Target, bool) {
-	if e.Reported && e.To == Success && !bytes.Equal(e.SHA256, terms.SHA256[:]) {
-		e.To, e.Cause = CauseWriteFailed.Status(), CauseWriteFailed
-		e.Detail = fmt.Sprintf("the agent reported success, but the digest it read back is %x, not %x", e.SHA256, terms.SHA256)
+	if e.Reported && e.To == Success {
+		e = e.proven(terms)
 	}
 	if e.Reported && e.To.Final() && e.Finished.After(terms.Deadline) {
 		e.To, e.Cause = CauseDeadline.Status(), CauseDeadline
@@ -170,6 +170,24 @@ func (t Target) Apply(e Event, terms Terms, now time.Time) (Target, bool) {
 		t.Finished = clip(e.Finished, latest(t.Created, t.Started), now)
 	}
 	return t, true
+}
+
+// proven returns e, a success that a machine reports, if it proves what the terms demand: that the right bytes are there, or, of
+// a rehearsal, what would happen. Otherwise it is a failure.
+func (e Event) proven(terms Terms) Event {
+	switch {
+	case terms.DryRun && !e.Change.Foretold():
+		e.To, e.Cause = CauseAgentBroke.Status(), CauseAgentBroke
+		e.Detail = fmt.Sprintf("the agent was to say what would happen, and said %q", e.Change)
+	case terms.DryRun:
+	case e.Change.Foretold():
+		e.To, e.Cause = CauseAgentBroke.Status(), CauseAgentBroke
+		e.Detail = "the agent was to place the file, and only said what would happen"
+	case !bytes.Equal(e.SHA256, terms.SHA256[:]):
+		e.To, e.Cause = CauseWriteFailed.Status(), CauseWriteFailed
+		e.Detail = fmt.Sprintf("the agent reported success, but the digest it read back is %x, not %x", e.SHA256, terms.SHA256)
+	}
+	return e
 }
 
 func clip(t, from, to time.Time) time.Time {

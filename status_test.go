@@ -76,11 +76,35 @@ func TestApply(t *testing.T) {
 		{"the server does not correct itself", Target{Status: Timeout, Cause: CauseDeadline}, Event{To: Aborted, Cause: CauseReleased}, Timeout, CauseDeadline, false},
 		{"a conclusion from what is no more", Target{Status: Running}, Event{From: Pending, To: Aborted, Cause: CauseAgentSilent}, Running, NoCause, false},
 		{"a report twice", Target{Status: Failed, Cause: CauseExists}, Event{To: Success, SHA256: terms.SHA256[:], Reported: true}, Failed, CauseExists, false},
+		{"a word of a rehearsal that is none", Target{Status: Running}, Event{To: Success, SHA256: terms.SHA256[:], Change: WouldKeep, Reported: true}, Errored, CauseAgentBroke, true},
 	} {
 		tc.from.Created = created
 		got, changed := tc.from.Apply(tc.event, terms, now)
 		if got.Status != tc.wantStatus || got.Cause != tc.wantCause || changed != tc.changed {
 			t.Errorf("%s: %s/%s changed=%v, want %s/%s changed=%v", tc.name, got.Status, got.Cause, changed, tc.wantStatus, tc.wantCause, tc.changed)
+		}
+	}
+}
+
+// TestApplyRehearsal has the word of the machine for what would happen in place of the proof of what did.
+func TestApplyRehearsal(t *testing.T) {
+	t.Parallel()
+	terms := Terms{Deadline: time.UnixMilli(1_000_000), SHA256: [32]byte{7}, DryRun: true}
+	for _, tc := range []struct {
+		change     Change
+		wantStatus Status
+		wantChange Change
+	}{
+		{WouldCreate, Success, WouldCreate},
+		{WouldReplace, Success, WouldReplace},
+		{WouldKeep, Success, WouldKeep},
+		{Created, Errored, ""},
+		{Unchanged, Errored, ""},
+		{"", Errored, ""},
+	} {
+		got, changed := Target{Status: Running}.Apply(Event{To: Success, SHA256: terms.SHA256[:], Change: tc.change, Reported: true}, terms, terms.Deadline)
+		if got.Status != tc.wantStatus || got.Change != tc.wantChange || !changed {
+			t.Errorf("%q: %s %q, changed=%v", tc.change, got.Status, got.Change, changed)
 		}
 	}
 }

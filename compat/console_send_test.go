@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/openwaybill/waybill"
+	api "github.com/openwaybill/waybill/internal/client"
 	"github.com/openwaybill/waybill/internal/testenv"
 )
 
@@ -50,8 +52,21 @@ func TestConsoleSendsToWhomItShowed(t *testing.T) {
 	if status, body := c.do("POST", "send", file(nil)); status == http.StatusSeeOther {
 		t.Errorf("without a preview: %d %s", status, body)
 	}
+	// A rehearsal says what would happen, and the same form may be sent in earnest after it.
+	status, body := c.do("POST", "send", file(url.Values{"choice": {choice}, "rehearse": {"1"}, "diff": {"1"}}))
+	if status != http.StatusSeeOther {
+		t.Fatalf("rehearse: %d %s", status, body)
+	}
+	rehearsed := s.Await(newest(t, s))
+	if _, page := c.do("GET", "deliveries/"+string(rehearsed.ID), nil); !rehearsed.DryRun || !strings.Contains(page, "This is a rehearsal") ||
+		!strings.Contains(page, "Would create the file.") || !strings.Contains(page, "@@ -0,0 &#43;1") {
+		t.Errorf("the page of a rehearsal: %+v, %s", rehearsed, page)
+	}
+	if _, err := os.Stat(a.Path("/srv", "")); !os.IsNotExist(err) {
+		t.Errorf("the rehearsal made something: %v", err)
+	}
 	// The fields beside it do not matter any more.
-	status, body := c.do("POST", "send", file(url.Values{"choice": {choice}, "by": {"list"}, "ids": {"mi-none"}}))
+	status, body = c.do("POST", "send", file(url.Values{"choice": {choice}, "by": {"list"}, "ids": {"mi-none"}}))
 	if status != http.StatusSeeOther {
 		t.Fatalf("send: %d %s", status, body)
 	}
@@ -64,4 +79,14 @@ func TestConsoleSendsToWhomItShowed(t *testing.T) {
 		!strings.Contains(body, "By now 2 machines are chosen by this, and not 1.") {
 		t.Errorf("after another has enrolled: %d %s", status, body)
 	}
+}
+
+// newest is the delivery that was sent last.
+func newest(t *testing.T, s *testenv.Server) waybill.DeliveryID {
+	t.Helper()
+	page, err := s.Client.DescribeSendFileResults(t.Context(), api.DeliveryFilter{}, api.Paging{MaxResults: 1})
+	if err != nil || len(page.Items) != 1 {
+		t.Fatalf("the newest delivery: %+v, %v", page, err)
+	}
+	return page.Items[0].ID
 }

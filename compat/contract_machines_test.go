@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/openwaybill/waybill/internal/agent"
 	"github.com/openwaybill/waybill/internal/api"
@@ -431,6 +432,30 @@ func (c *contract) steering(f *fleet) {
 		"InvokeInstances.InvokeInstance.0.InvocationStatus": "Aborted", "InvokeInstances.InvokeInstance.0.ErrorCode": "DeliveryCancelled",
 		"InvokeInstances.InvokeInstance.0.ErrorInfo": "the command delivery has been cancelled",
 	})
+	second := string(f.server.Agent().ID)
+	rehearsed := k.ok("SendFile", "a rehearsal", f.file(params{
+		"InstanceId": list(f.till, second), "Content": "port = 82\n", "Overwrite": true, "DryRun": true, "Diff": true,
+	}), nil).text("InvokeId")
+	k.await("DescribeSendFileResults", "a rehearsal", params{"InvokeId": rehearsed}, want{
+		"Invocations.Invocation.0.DryRun": true, "Invocations.Invocation.0.InvocationStatus": "Success",
+		"Invocations.Invocation.0.InvokeInstances.InvokeInstance.0.Change": "WouldReplace",
+	})
+	k.ok("DescribeSendFileInvocations", "a rehearsal", params{"InvokeId": rehearsed}, want{"Invocations.Invocation.0.DryRun": true, "Invocations.Invocation.0.Diff": true})
+	diffs := k.ok("DescribeSendFileDiffs", "all parameters", params{"InvokeId": rehearsed, "InstanceId": f.till, "MaxResults": 1}, want{
+		"TotalCount": 1, "FileDiffs.FileDiff.#": 1, "FileDiffs.FileDiff.0.InstanceId": f.till, "FileDiffs.FileDiff.0.Note": "",
+	})
+	if d := diffs.text("FileDiffs.FileDiff.0.Diff"); !strings.HasSuffix(d, "\n+port = 82\n") {
+		c.t.Errorf("diff %q", d)
+	}
+	first := k.ok("DescribeSendFileDiffs", "first page", params{"InvokeId": rehearsed, "MaxResults": 1}, want{
+		"TotalCount": 2, "FileDiffs.FileDiff.0.InstanceId": f.till,
+	})
+	k.ok("DescribeSendFileDiffs", "next page", params{"NextToken": first.text("NextToken")}, want{
+		"FileDiffs.FileDiff.#": 1, "FileDiffs.FileDiff.0.InstanceId": second,
+	})
+	k.ok("DescribeSendFileDiffs", "of an unknown delivery", params{"InvokeId": "f-none"}, want{"TotalCount": 0, "FileDiffs.FileDiff.#": 0})
+	k.refuse("DescribeSendFileDiffs", "MissingParameter", "", nil, "InvokeId")
+	k.refuse("SendFile", "MissingParameter", "a comparison that is no rehearsal", f.file(params{"Diff": true}), "DryRun")
 	k.ok("StopSendFile", "that has ended, on all instances", params{"InvokeId": f.delivery}, want{"CancelledCount": 0, "TooLateCount": 1})
 	k.refuse("StopSendFile", "MissingParameter", "InvokeId", nil, "InvokeId")
 	k.refuse("StopSendFile", "InvalidInvokeId.NotFound", "", params{"InvokeId": "f-none"}, "")

@@ -37,6 +37,7 @@ type resultsOptions struct {
 	tags   []string
 	limit  int
 	follow bool
+	diff   bool
 }
 
 func newResultsCmd(e env) *cobra.Command {
@@ -62,6 +63,7 @@ tells how it went; with --watch it waits until all that it lists are final.
 	flags.StringVar(&o.filter.ResourceGroup, "resource-group", "", "only deliveries of the resource group with this `ID`")
 	flags.StringArrayVar(&o.tags, "tag", nil, "only deliveries that have all these tags, each `KEY=VALUE` (repeatable)")
 	flags.IntVar(&o.limit, "limit", 50, "list at most this many, 0 for all")
+	flags.BoolVar(&o.diff, "diff", false, "of one dry run, also show which lines would change, if it was sent with --diff")
 	flags.BoolVar(&o.follow, "watch", false, "wait until all of them are final")
 	cmd.RunE = runE(e, func(ctx context.Context, args []string) error { return o.run(ctx, e, args) })
 	return usageFlags(cmd)
@@ -88,6 +90,9 @@ func (o *resultsOptions) run(ctx context.Context, e env, args []string) error {
 		return err
 	}
 	one := o.filter.ID != ""
+	if o.diff && !one {
+		return usagef("--diff is of one dry run; name it: waybill results INVOKE_ID --diff")
+	}
 	if one && len(found) == 0 {
 		return fmt.Errorf("there is no delivery %s; list them with: waybill results", o.filter.ID)
 	}
@@ -104,9 +109,15 @@ func (o *resultsOptions) run(ctx context.Context, e env, args []string) error {
 			}
 		}
 	}
-	err = o.write(e, listed(found), func() io.WriterTo {
+	var diffs []client.FileDiff
+	if o.diff {
+		if diffs, err = collectDiffs(ctx, c, o.filter.ID); err != nil {
+			return err
+		}
+	}
+	err = o.write(e, listed(found, diffs), func() io.WriterTo {
 		if one {
-			return stacked{deliveryTable(found), text(""), targetTable(ctx, c, found)}
+			return stacked{deliveryTable(found), text(""), targetTable(ctx, c, found), diffText(diffs)}
 		}
 		return deliveryTable(found)
 	})
@@ -312,21 +323,30 @@ func outcome(found []client.Delivery) error {
 	case all.open() > 0:
 		return &exitError{exitNotFinal, fmt.Errorf("%d of %d machines are not final yet; "+
 			"follow them with: waybill results %s --watch", all.open(), all.total, open)}
+	case all.failed > 0 && !slices.ContainsFunc(found, func(d client.Delivery) bool { return !d.DryRun }):
+		return &exitError{exitSomeFailed, fmt.Errorf("%d of %d machines would not take the file", all.failed, all.total)}
 	case all.failed > 0:
 		return &exitError{exitSomeFailed, fmt.Errorf("%d of %d machines did not take the file", all.failed, all.total)}
 	}
 	return nil
 }
 
-// listed is the shape of DescribeSendFileResults, without the paging.
-func listed(found []client.Delivery) any {
-	return struct{ Invocations client.Deliveries }{client.Deliveries{Items: append([]client.Delivery{}, found...)}}
+// listed is the shape of DescribeSendFileResults, without the paging, and with the diffs that were asked for.
+func listed(found []client.Delivery, diffs []client.FileDiff) any {
+	return struct {
+		Invocations client.Deliveries
+		Diffs       []client.FileDiff `json:"FileDiffs,omitempty"`
+	}{client.Deliveries{Items: append([]client.Delivery{}, found...)}, diffs}
 }
 
 func deliveryTable(found []client.Delivery) *term.Table {
 	table := term.NewTable("DELIVERY", "STATUS", "FILE", "MACHINES", "CREATED")
 	for _, d := range found {
-		table.Add(string(d.ID), string(d.Status), joinPath(d.TargetDir, d.Name), strconv.Itoa(d.TargetCount), d.Created)
+		file := joinPath(d.TargetDir, d.Name)
+		if d.DryRun {
+			file += " (dry run)"
+		}
+		table.Add(string(d.ID), string(d.Status), file, strconv.Itoa(d.TargetCount), d.Created)
 	}
 	return table
 }

@@ -31,6 +31,8 @@ type sendOptions struct {
 	timeout     time.Duration
 	description string
 	preview     bool
+	dryRun      bool
+	diff        bool
 	wait        bool
 }
 
@@ -45,7 +47,8 @@ standard input. How large a file may be is the server's to say (--max-content).
 
 Machines are given by their IDs, or by what they have: then several of --tag, --name-pattern, --activation and
 --resource-group narrow, and the server finds the machines. All are one delivery, of up to 50,000 machines (the
-server's --max-targets). With --preview nothing is sent: it shows who would be hit.
+server's --max-targets). With --preview nothing is sent: it shows who would be hit. With --dry-run the machines say what would
+happen, and change nothing; with --diff they also show which lines.
 
 Without --wait it prints the ID of the delivery. What the server has no time for, or what it may have answered when
 nobody heard it, is sent again up to three times, and still delivered once.
@@ -53,6 +56,7 @@ nobody heard it, is sent again up to three times, and still delivered once.
 ` + exitCodesHelp,
 		Example: `  waybill send app.conf --to /etc/app --tag role=web --owner app --mode 0640 --overwrite --wait
   waybill send app.conf --to /etc/app --name-pattern 'web-*' --tag env=prod --preview
+  waybill send app.conf --to /etc/app --tag role=web --overwrite --diff
   date | waybill send - --name date.txt --to /tmp --all`,
 		Args: usageArgs(cobra.ExactArgs(1)),
 	}
@@ -69,6 +73,8 @@ nobody heard it, is sent again up to three times, and still delivered once.
 	flags.DurationVar(&o.timeout, "timeout", time.Minute, "how long the machines have, at least 10s")
 	flags.StringVar(&o.description, "description", "", "`TEXT` kept with the delivery")
 	flags.BoolVar(&o.preview, "preview", false, "send nothing, and show who would be hit")
+	flags.BoolVar(&o.dryRun, "dry-run", false, "change nothing, and show what would happen on every machine")
+	flags.BoolVar(&o.diff, "diff", false, "as --dry-run, and show which lines of a text would change (needs waybill:DiffFile)")
 	flags.BoolVar(&o.wait, "wait", false, "wait for the outcome on every machine and show it")
 
 	cmd.RunE = runE(e, func(ctx context.Context, args []string) error { return o.run(ctx, e, args[0]) })
@@ -85,6 +91,7 @@ func (o *sendOptions) run(ctx context.Context, e env, file string) error {
 	}
 	r := client.SendFileRequest{
 		File: o.file, Content: content, Description: o.description, Timeout: o.timeout, ResourceGroup: o.group, ClientToken: rand.Text(),
+		DryRun: o.dryRun, Diff: o.diff,
 	}
 	if err := o.choose(e, o.group, &r); err != nil {
 		return err
@@ -103,7 +110,7 @@ func (o *sendOptions) run(ctx context.Context, e env, file string) error {
 	if err != nil {
 		return o.hint(err, o.group)
 	}
-	if !o.wait {
+	if !o.wait && !o.dryRun {
 		return o.write(e, newSent(id, nil), textf("%s", id))
 	}
 	return o.follow(ctx, e, c, id)
@@ -111,6 +118,10 @@ func (o *sendOptions) run(ctx context.Context, e env, file string) error {
 
 // check finds what is wrong with the command line before anything is read or called.
 func (o *sendOptions) check(file string) error {
+	o.dryRun = o.dryRun || o.diff
+	if o.preview && o.dryRun {
+		return usagef("--preview asks no machine, --dry-run asks them all; use one of them")
+	}
 	if o.file.TargetDir == "" && !o.preview {
 		return usagef("--to is missing: the directory on the machines, such as --to /etc/app")
 	}
@@ -182,7 +193,13 @@ func (o *sendOptions) follow(ctx context.Context, e env, c *client.Client, id wa
 	if err != nil {
 		return err
 	}
-	err = o.write(e, newSent(id, found), func() io.WriterTo { return targetTable(ctx, c, found) })
+	result := newSent(id, found)
+	if o.diff {
+		if result.Diffs, err = collectDiffs(ctx, c, id); err != nil {
+			return err
+		}
+	}
+	err = o.write(e, result, func() io.WriterTo { return stacked{targetTable(ctx, c, found), diffText(result.Diffs)} })
 	return cmp.Or(err, outcome(found))
 }
 
@@ -190,6 +207,7 @@ func (o *sendOptions) follow(ctx context.Context, e env, c *client.Client, id wa
 type sent struct {
 	IDs         []waybill.DeliveryID `json:"InvokeIds"` // one; a list since there could be several
 	Invocations *client.Deliveries   `json:"Invocations,omitempty"`
+	Diffs       []client.FileDiff    `json:"FileDiffs,omitempty"` // with --diff
 }
 
 func newSent(id waybill.DeliveryID, found []client.Delivery) sent {

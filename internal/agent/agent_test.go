@@ -760,6 +760,28 @@ func TestWaitingDeliveryTellsTheTime(t *testing.T) {
 	}
 }
 
+// TestRehearse says what would happen, with a diff, and changes nothing.
+func TestRehearse(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	a := startAgent(s)
+	d := s.deliverTo("f-1", "/etc/app", "x.conf", "content\n")
+	d.SHA256, d.Rehearse, d.Diff = nil, d.SHA256, true
+	s.send(a.instance, d)
+	r := await[wire.Report](s, wire.OpReport, 1)[0]
+	if r.Cause != "" || r.Change != string(waybill.WouldCreate) || len(r.SHA256) > 0 || !strings.HasSuffix(r.Diff, "@@ -0,0 +1,1 @@\n+content\n") || r.NoDiff != "" {
+		t.Errorf("report %+v", r)
+	}
+	if left, err := os.ReadDir(a.root); err != nil || len(left) > 0 {
+		t.Errorf("on disk: %v, %v", left, err)
+	}
+	both := s.deliverTo("f-2", "/etc/app", "x.conf", "content")
+	both.Rehearse = both.SHA256
+	if err := checkDeliver(both); err == nil {
+		t.Error("to be placed and rehearsed at once")
+	}
+}
+
 // TestNoSecretsLogged looks for content, token and key in all that the agent says.
 func TestNoSecretsLogged(t *testing.T) {
 	t.Parallel()

@@ -30,8 +30,10 @@ func checkDeliver(d *wire.Deliver) error {
 	switch {
 	case !isDeliveryID(d.Delivery):
 		return fmt.Errorf("delivery ID %.80q", d.Delivery)
-	case len(d.SHA256) != 32:
-		return fmt.Errorf("digest of %d bytes", len(d.SHA256))
+	case len(d.SHA256) > 0 && len(d.Rehearse) > 0:
+		return errors.New("both to be placed and to be rehearsed")
+	case len(d.SHA256)+len(d.Rehearse) != 32:
+		return fmt.Errorf("digest of %d bytes", len(d.SHA256)+len(d.Rehearse))
 	case d.Mode > maxModeBits:
 		return fmt.Errorf("mode %#o", d.Mode)
 	case d.Size < 0 || d.Size > 0 && len(d.Content) > 0:

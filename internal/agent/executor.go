@@ -193,7 +193,7 @@ func (e *executor) start(ctx context.Context, d *wire.Deliver, started int64) {
 		deadline: d.Deadline,
 		path:     path.Join(d.TargetDir, d.Name),
 		bytes:    len(d.Content),
-		fetch:    d.Size > 0,
+		fetch:    d.Size > 0 && len(d.Rehearse) == 0,
 		suspect:  e.journal.starts(d.Delivery) > 0,
 		run:      func(ctx context.Context) *wire.Report { return e.place(ctx, d, started) },
 	})
@@ -330,6 +330,10 @@ func (e *executor) place(ctx context.Context, d *wire.Deliver, started int64) *w
 		return report
 	default:
 		e.trace(TraceTaken, d.Delivery)
+		if len(d.Rehearse) > 0 {
+			err = e.rehearse(ctx, d, report)
+			break
+		}
 		var from io.Reader
 		if d.Size > 0 {
 			c := e.fetcher.open(ctx, d)
@@ -381,6 +385,27 @@ func (e *executor) place(ctx context.Context, d *wire.Deliver, started int64) *w
 	}
 	report.Finished = e.finished(started)
 	return report
+}
+
+// rehearse finds out what place would do with d, and puts it into report.
+func (e *executor) rehearse(ctx context.Context, d *wire.Deliver, report *wire.Report) error {
+	if e.clock.passed(d.Deadline) {
+		return errDeadline
+	}
+	r, err := e.placer.Rehearse(ctx, place.File{
+		ID:        d.Delivery,
+		Name:      d.Name,
+		TargetDir: d.TargetDir,
+		Content:   d.Content,
+		Size:      d.Size,
+		SHA256:    [32]byte(d.Rehearse),
+		Owner:     d.Owner,
+		Group:     d.Group,
+		Mode:      waybill.ModeFromBits(d.Mode),
+		Overwrite: d.Overwrite,
+	}, d.Diff)
+	report.Change, report.Diff, report.NoDiff = string(r.Change), r.Diff.Text, r.Diff.Note
+	return err
 }
 
 // finished returns the time of an end that comes now, of what began at the server time started. It is not before that,

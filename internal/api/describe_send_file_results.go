@@ -59,6 +59,7 @@ type invocation struct {
 	FileGroup        string
 	FileMode         string
 	Overwrite        string `doc:"true or false"`
+	DryRun           bool   `json:",omitempty" xml:",omitempty" doc:"true if it is a rehearsal, which changes nothing; not in the ECS API"`
 	VmCount          int32  `doc:"instances of the delivery"`
 	CreationTime     string
 	InvocationStatus waybill.Overall `doc:"overall"`
@@ -81,7 +82,7 @@ type invokeInstance struct {
 	ErrorCode        string         `doc:"empty unless it failed"`
 	ErrorInfo        string         `doc:"likewise"`
 	Detail           string         `doc:"what happened in our own words; not in the ECS API"`
-	Change           waybill.Change `doc:"of a success: Created, Replaced or Unchanged, or empty where that cannot be told; not in the ECS API"`
+	Change           waybill.Change `doc:"of a success: Created, Replaced or Unchanged, of a rehearsal WouldCreate, WouldReplace or WouldKeep, or empty where that cannot be told; not in the ECS API"`
 }
 
 type tag struct {
@@ -164,6 +165,7 @@ func invocationOf(d *control.DeliveryResult, omitted bool) invocation {
 		FileGroup:        d.File.Group,
 		FileMode:         d.File.Mode,
 		Overwrite:        strconv.FormatBool(d.File.Overwrite),
+		DryRun:           d.DryRun,
 		VmCount:          int32(d.TargetCount),
 		CreationTime:     stamp(d.Created),
 		InvocationStatus: d.Status(),

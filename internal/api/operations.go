@@ -121,6 +121,7 @@ func deliveryOperations() []Operation {
 					"`InstanceIds`, `ResourceTag.N`, `InstanceName`, `ActivationId`, `TargetResourceGroupId`, `AllInstances`",
 					"added: targets by a list or by what they have, up to 50,000 (`--max-targets`); several selectors narrow; none beside InstanceId ([why](decisions/0015-targets.md))", "no",
 				},
+				{"`DryRun`, `Diff`", "added: a rehearsal, which changes nothing ([why](decisions/0021-rehearsal.md)); agents that cannot end it as ClientNeedUpgrade", "no"},
 				{"a selector that nothing matches", "404 InvalidInstance.NotFound with what was sought", "no selectors"},
 				{"some instances unknown", "accepted; they end as InstanceNotExists", "not stated"},
 				{"all unknown", "404 InvalidInstance.NotFound, nothing stored", "same"},
@@ -181,6 +182,7 @@ func deliveryOperations() []Operation {
 				{"`OmitContent`", "added: leaves out every Content", "no"},
 				{"`Detail` in InvokeInstance", "added: what happened in our words; clients ignore it", "no"},
 				{"`Change` in InvokeInstance", "added: whether a success created, replaced or left the file; clients ignore it", "no"},
+				{"`DryRun` in Invocation", "added: true for a rehearsal, whose Success says that nothing would stand in the way, and whose `Change` what would happen; else left out", "no"},
 				{"`InvocationStatus` that is none", "400 InvalidParameter", "not stated"},
 				{"a NextToken with other filters, in another region, of another account or operation", "400 InvalidParameter.NextToken; filters may be left out", "not stated"},
 			},
@@ -216,6 +218,14 @@ func summaryOperations() []Operation {
 		}, slices.Concat(regionalErrors, []string{
 			"InvalidParameter.NextToken", "InvalidParameter.MaxResults", "InvalidParam.PageNumber",
 		}), (*call).describeSendFileTargets),
+		row(Operation{
+			Name: "DescribeSendFileDiffs", Version: versionECS, Kind: Read,
+			Action: "waybill:DiffFile", Resources: []string{arnInstances},
+			Summary:   "Lists how what a rehearsal would place differs from what is on the instances.",
+			Extension: "to see what would change before it does", Never: neverRegional,
+		}, slices.Concat(regionalErrors, []string{
+			"InvalidParameter.NextToken", "InvalidParameter.MaxResults",
+		}), (*call).describeSendFileDiffs),
 		row(Operation{
 			Name: "WaitSendFileInvocation", Version: versionECS, Kind: Read,
 			Action: "ecs:DescribeSendFileResults", Resources: []string{arnInstances},

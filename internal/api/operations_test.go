@@ -550,6 +550,8 @@ func TestTable(t *testing.T) {
 		{"FileGroup", "String", false},
 		{"FileMode", "String", false},
 		{"Overwrite", "Boolean", false},
+		{"DryRun", "Boolean", false},
+		{"Diff", "Boolean", false},
 		{"ResourceGroupId", "String", false},
 		{"Tag.N.Key", "String", false},
 		{"Tag.N.Value", "String", false},

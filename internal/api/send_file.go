@@ -92,6 +92,8 @@ type sendFileInput struct {
 	FileGroup   string              `limits:"at most 64 characters, default root" doc:"group name or number"`
 	FileMode    string              `limits:"3 or 4 octal digits, default 0644" doc:"permissions"`
 	Overwrite   *bool               `limits:"default false" doc:"whether a file of that name may be replaced"`
+	DryRun      *bool               `limits:"default false" doc:"machines say what would happen, and change nothing; not in the ECS API"`
+	Diff        *bool               `limits:"default false; needs DryRun" doc:"they also compare text line by line; needs the permission waybill:DiffFile; not in the ECS API"`
 	grouped
 	tagged
 	idempotent
@@ -115,19 +117,23 @@ func (c *call) sendFile(ctx context.Context, in *sendFileInput) (*sendFileOutput
 			Owner:     in.FileOwner,
 			Group:     in.FileGroup,
 			Mode:      in.FileMode,
-			Overwrite: in.Overwrite != nil && *in.Overwrite,
+			Overwrite: isTrue(in.Overwrite),
 		},
 		Content:     *in.Content,
 		ContentType: in.ContentType,
 		Description: in.Description,
 		Timeout:     duration(in.Timeout, time.Second),
 		Tags:        in.Tag,
+		DryRun:      isTrue(in.DryRun),
+		Diff:        isTrue(in.Diff),
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &sendFileOutput{InvokeId: id}, nil
 }
+
+func isTrue(b *bool) bool { return b != nil && *b }
 
 // duration returns n units, zero only if n was not sent, and no more than fits: control refuses all that is too long.
 func duration(n *int64, unit time.Duration) time.Duration {

@@ -73,6 +73,7 @@ type service interface {
 	deliveryService
 	summaryService
 	steeringService
+	diffService
 	filesService
 	waitService
 	activationService

@@ -61,6 +61,8 @@ type invocationHead struct {
 	FileGroup        string
 	FileMode         string
 	Overwrite        string `doc:"true or false"`
+	DryRun           bool   `doc:"whether it is a rehearsal"`
+	Diff             bool   `doc:"whether its machines compare line by line: DescribeSendFileDiffs"`
 	Timeout          int64  `doc:"seconds"`
 	ResourceGroupId  string
 	VmCount          int32 `doc:"instances of the delivery"`
@@ -103,7 +105,7 @@ func headOf(d waybill.DeliveryHead) invocationHead {
 		InvokeId: i.InvokeId, Name: i.Name, Description: i.Description, TargetDir: i.TargetDir, ContentType: i.ContentType,
 		ContentSize: d.Size, ContentSha256: hex.EncodeToString(d.SHA256[:]), ContentPreview: base64.StdEncoding.EncodeToString(d.Preview),
 		FileOwner: i.FileOwner, FileGroup: i.FileGroup, FileMode: i.FileMode, Overwrite: i.Overwrite,
-		Timeout: int64(d.Timeout / time.Second), ResourceGroupId: d.ResourceGroup, VmCount: i.VmCount,
+		DryRun: i.DryRun, Diff: d.Diff, Timeout: int64(d.Timeout / time.Second), ResourceGroupId: d.ResourceGroup, VmCount: i.VmCount,
 		PendingCount: int32(d.Counts.Pending), RunningCount: int32(d.Counts.Running),
 		SuccessCount: int32(d.Counts.Success), FailedCount: int32(d.Counts.Failed),
 		CreationTime: i.CreationTime, Deadline: stamp(d.Deadline), InvocationStatus: i.InvocationStatus,
@@ -168,7 +170,7 @@ type namedInstance struct {
 	ErrorInfo        string `doc:"likewise"`
 	Cause            waybill.Cause
 	Detail           string         `doc:"what happened in our own words"`
-	Change           waybill.Change `doc:"of a success: Created, Replaced or Unchanged, or empty where that cannot be told"`
+	Change           waybill.Change `doc:"of a success: Created, Replaced or Unchanged, of a rehearsal WouldCreate, WouldReplace or WouldKeep, or empty where that cannot be told"`
 }
 
 func (c *call) describeSendFileTargets(

@@ -28,6 +28,8 @@ type SendFileRequest struct {
 	ResourceGroup string
 	Tags          []waybill.Tag
 	ClientToken   string // a repetition with the same one is answered alike, and delivers nothing again
+	DryRun        bool   // machines say what would happen, and change nothing
+	Diff          bool   // of a dry run: they also compare text line by line
 }
 
 // SendFile returns once the delivery is durably accepted, which says nothing of its outcome.
@@ -48,6 +50,8 @@ func (c *Client) SendFile(ctx context.Context, r SendFileRequest) (waybill.Deliv
 	p.set("ResourceGroupId", r.ResourceGroup)
 	p.setTags(r.Tags)
 	p.set("ClientToken", r.ClientToken)
+	p.setTrue("DryRun", r.DryRun)
+	p.setTrue("Diff", r.Diff)
 	var out struct {
 		ID waybill.DeliveryID `json:"InvokeId"`
 	}

@@ -25,6 +25,12 @@ func (p params) setInt(name string, value int64) {
 	}
 }
 
+func (p params) setTrue(name string, value bool) {
+	if value {
+		p.set(name, "true")
+	}
+}
+
 // setText sets a parameter for which the empty text is a value too. Nil is not sent.
 func (p params) setText(name string, value *string) {
 	if value != nil {

@@ -24,7 +24,9 @@ type DeliveryHead struct {
 	Group         string              `json:"FileGroup"`
 	Mode          string              `json:"FileMode"`
 	Overwrite     string              `json:"Overwrite"` // true or false
-	Timeout       int64               `json:"Timeout"`   // seconds
+	DryRun        bool                `json:"DryRun"`
+	Diff          bool                `json:"Diff"`
+	Timeout       int64               `json:"Timeout"` // seconds
 	ResourceGroup string              `json:"ResourceGroupId"`
 	Targets       int                 `json:"VmCount"`
 	Pending       int                 `json:"PendingCount"`

@@ -26,9 +26,7 @@ func (p params) setTargets(instances, list []waybill.InstanceID, s waybill.Selec
 	p.set("InstanceName", s.Name)
 	p.set("ActivationId", string(s.Activation))
 	p.set("TargetResourceGroupId", s.ResourceGroup)
-	if s.All {
-		p.set("AllInstances", "true")
-	}
+	p.setTrue("AllInstances", s.All)
 }
 
 // Outlook is what would become at once of a file on an instance.

@@ -38,6 +38,7 @@ type Delivery struct {
 	Group       string              `json:"FileGroup"`
 	Mode        string              `json:"FileMode"`
 	Overwrite   string              `json:"Overwrite"` // "true" or "false"
+	DryRun      bool                `json:"DryRun,omitempty"`
 	TargetCount int                 `json:"VmCount"`
 	Created     string              `json:"CreationTime"`
 	Status      waybill.Overall     `json:"InvocationStatus"`

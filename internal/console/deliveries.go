@@ -99,6 +99,9 @@ type deliveryData struct {
 	Codes    []string // that occur
 	Open     bool     // something may still change
 	Cut      bool     // there is more of the content than is shown
+	// Diffs are those of a rehearsal, the first ones. Who may not see them is told so.
+	Diffs     client.Page[client.FileDiff]
+	DiffFault *fault
 }
 
 // failure is a group of targets that failed alike, and what to do about it.
@@ -154,6 +157,12 @@ func (c *Console) delivery(v *visit) error {
 		}
 	}
 	slices.Sort(d.Codes)
+	if head.Diff {
+		if d.Diffs, err = v.api.DescribeSendFileDiffs(v.ctx(), head.ID, "", client.Paging{}); err != nil {
+			f := v.faultOf(err)
+			d.DiffFault = &f
+		}
+	}
 	if v.fromHTMX() {
 		return v.part("delivery", "live", d)
 	}

@@ -233,6 +233,10 @@ func (c *Console) send(v *visit) error {
 		Content: content, Description: form.Get("description"), Timeout: time.Duration(timeout) * time.Second,
 		ClientToken: form.Get("token"),
 	}
+	if form.Get("rehearse") != "" { // after which the same form may be sent in earnest
+		r.ClientToken += " rehearsal"
+		r.DryRun, r.Diff = true, form.Get("diff") != ""
+	}
 	to.address(&r)
 	if r.File.Name == "" {
 		r.File.Name = name

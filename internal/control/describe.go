@@ -45,7 +45,7 @@ func (s *Service) Pull(ctx context.Context, id waybill.InstanceID, after waybill
 			reply.More = true
 			break
 		}
-		if !carries(&i, d.Size) {
+		if cargoOf(&d.Delivery).refusal(&i) != "" {
 			continue // Hello is about to end it
 		}
 		if gone, err := s.accountGone(ctx, d.Account); err != nil {
@@ -68,7 +68,8 @@ func (s *Service) Pull(ctx context.Context, id waybill.InstanceID, after waybill
 	return reply, nil
 }
 
-// PullOne returns a delivery that is open for an instance; ok is false if it is not open, or not for it.
+// PullOne returns a delivery that is open for an instance with the official agent; ok is false if it is not open, not for it, or
+// a rehearsal.
 func (s *Service) PullOne(ctx context.Context, id waybill.InstanceID, delivery waybill.DeliveryID) (m wire.Deliver, ok bool, err error) {
 	return s.pullOne(ctx, id, delivery, s.store.OpenOne)
 }
@@ -88,6 +89,9 @@ func (s *Service) pullOne(
 	}
 	if err != nil {
 		return m, false, fmt.Errorf("pull: %w", err)
+	}
+	if open.DryRun {
+		return m, false, nil // Hello is about to end it
 	}
 	if gone, err := s.accountGone(ctx, open.Account); err != nil || gone {
 		return m, false, err

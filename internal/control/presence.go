@@ -97,14 +97,25 @@ func (s *Service) Hello(ctx context.Context, id waybill.InstanceID, session stri
 		return s.endOpen(ctx, waybill.CauseAgentTooOld, tooOld(&facts), func() ([]store.Target, error) { return s.store.OpenTargets(ctx, id, sweepBatch) })
 	}
 	if facts.Capability < wire.FetchCapability {
-		return s.endUncarried(ctx, id)
+		if err := s.endUncarried(ctx, id, cargo{size: wire.MaxContent + 1}); err != nil {
+			return err
+		}
+	}
+	if facts.Capability < wire.RehearseCapability {
+		return s.endUncarried(ctx, id, cargo{dryRun: true})
 	}
 	return nil
 }
 
-// endUncarried ends what is open for an instance and cannot get to it.
-func (s *Service) endUncarried(ctx context.Context, id waybill.InstanceID) error {
-	open, err := s.store.OpenLarge(ctx, id, wire.MaxContent, sweepBatch)
+// endUncarried ends what is open for an instance and of that kind, which its agent cannot carry out.
+func (s *Service) endUncarried(ctx context.Context, id waybill.InstanceID, kind cargo) error {
+	find := func() ([]store.Target, error) {
+		if kind.dryRun {
+			return s.store.OpenRehearsals(ctx, id, sweepBatch)
+		}
+		return s.store.OpenLarge(ctx, id, wire.MaxContent, sweepBatch)
+	}
+	open, err := find()
 	if err != nil || len(open) == 0 {
 		return err
 	}
@@ -112,9 +123,7 @@ func (s *Service) endUncarried(ctx context.Context, id waybill.InstanceID) error
 	if err != nil {
 		return fmt.Errorf("hello: %w", err)
 	}
-	return s.endOpen(ctx, waybill.CauseAgentTooOld, fmt.Sprintf("on %s: %s", i.Name, cannotFetch(&i)), func() ([]store.Target, error) {
-		return s.store.OpenLarge(ctx, id, wire.MaxContent, sweepBatch)
-	})
+	return s.endOpen(ctx, waybill.CauseAgentTooOld, fmt.Sprintf("on %s: %s", i.Name, kind.refusal(&i)), find)
 }
 
 // Beat notes a heartbeat, to be written soon. What is open for the instance and not among held is sent again.

@@ -61,7 +61,7 @@ func (s *Service) Preview(ctx context.Context, act *waybill.Act, t Targets, size
 		r := &list[n]
 		v := ForecastTarget{Instance: r.ID, Name: r.Name, Outlook: Held}
 		var told bool
-		switch v.Cause, v.Detail, told = r.plan(now, size); {
+		switch v.Cause, v.Detail, told = r.plan(now, cargo{size: size}); {
 		case v.Cause != waybill.NoCause:
 			v.Outlook = Ended
 		case told:

@@ -186,10 +186,24 @@ func (s *Service) authorizeEach(ctx context.Context, act *waybill.Act, t *Target
 	return nil
 }
 
-// plan says what happens at once to a content of size bytes that is sent to r at some time: it ends with a cause, or it is
+// diffAction is what whoever asks for a diff must be allowed to do beside sending: it shows what is on the machines.
+const diffAction = "waybill:DiffFile"
+
+// authorizeDiff returns nil if whoever makes act may see what is on the machines of list.
+func (s *Service) authorizeDiff(ctx context.Context, act *waybill.Act, t *Targets, list []recipient, requestTags []waybill.Tag) error {
+	diffing := *act
+	diffing.Action = diffAction
+	ids := make([]waybill.InstanceID, len(list))
+	for n := range list {
+		ids[n] = list[n].ID
+	}
+	return s.authorizeEach(ctx, &diffing, t, ids, requestTags)
+}
+
+// plan says what happens at once to what is sent to r at some time: it ends with a cause, or it is
 // open, and told to the machine if that is online. The others ask for what they missed when they come.
-func (r *recipient) plan(now time.Time, size int64) (cause waybill.Cause, detail string, told bool) {
-	cause, detail = unreachable(r.Instance, r.known, now, size)
+func (r *recipient) plan(now time.Time, what cargo) (cause waybill.Cause, detail string, told bool) {
+	cause, detail = unreachable(r.Instance, r.known, now, what)
 	return cause, detail, cause == waybill.NoCause && r.Presence == waybill.Online
 }
 

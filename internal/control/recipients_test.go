@@ -277,6 +277,63 @@ func TestSelectionRepeatsAsItWas(t *testing.T) {
 	}
 }
 
+// TestDiffNeedsItsOwnPermission lets a user rehearse, and compare only where its policy says so.
+func TestDiffNeedsItsOwnPermission(t *testing.T) {
+	t.Parallel()
+	g := plant(t)
+	who := g.user("reader", document(
+		statement("Allow", "ecs:SendFile", "*", ""),
+		statement("Allow", diffAction, "acs:ecs:*:*:instance/"+string(g.ids["db"]), "")))
+	for _, tt := range []struct {
+		name         string
+		to           string
+		dryRun, diff bool
+		want         waybill.Code
+	}{
+		{"a rehearsal", "web1", true, false, ""},
+		{"a comparison where it may", "db", true, true, ""},
+		{"a comparison elsewhere", "web1", true, true, waybill.NotAuthorized},
+		{"a comparison that is no rehearsal", "db", false, true, waybill.MissingField},
+	} {
+		r := request()
+		r.Targets = Targets{Region: region, List: []waybill.InstanceID{g.ids[tt.to]}}
+		r.DryRun, r.Diff = tt.dryRun, tt.diff
+		_, err := g.Send(t.Context(), &waybill.Act{Principal: who, Action: "ecs:SendFile", Region: region}, r)
+		if err == nil != (tt.want == "") || err != nil && waybill.CodeOf(err) != tt.want {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
+// TestRehearsalsNeedAnAgentThatCan ends at once what an agent cannot rehearse, and when it comes what was sent before.
+func TestRehearsalsNeedAnAgentThatCan(t *testing.T) {
+	t.Parallel()
+	g := plant(t)
+	ctx := t.Context()
+	r := request()
+	r.DryRun = true
+	r.Targets = Targets{Region: region, List: []waybill.InstanceID{g.enrolAs(waybill.Activation{Region: region, InstanceName: "new"}).ID}}
+	id := g.send(r)
+	if got := g.target(id); got.Status != waybill.Pending {
+		t.Fatalf("of an agent that is not known: %+v", got)
+	}
+	g.must(g.Hello(ctx, r.List[0], "s", waybill.Facts{Capability: wire.RehearseCapability - 1, AgentVersion: "0.9"}))
+	for _, id := range []waybill.DeliveryID{id, g.send(r)} {
+		if got := g.target(id); got.Cause != waybill.CauseAgentTooOld || !strings.Contains(got.Detail, "for a rehearsal 4 is needed") {
+			t.Errorf("of one that is too old: %+v", got)
+		}
+	}
+	g.must(g.Hello(ctx, r.List[0], "s", waybill.Facts{Capability: wire.RehearseCapability}))
+	id = g.send(r)
+	page, err := g.Pull(ctx, r.List[0], "")
+	if err != nil || len(page.Deliveries) != 1 || len(page.Deliveries[0].SHA256) != 0 || len(page.Deliveries[0].Rehearse) != 32 {
+		t.Errorf("pulled: %+v, %v", page, err)
+	}
+	if _, ok, err := g.OfferOne(ctx, r.List[0], id); ok || err != nil {
+		t.Errorf("it was handed out as a file to place: %v, %v", ok, err)
+	}
+}
+
 // TestAuditNamesSomeOfASelection bounds the record of a delivery to many.
 func TestAuditNamesSomeOfASelection(t *testing.T) {
 	t.Parallel()

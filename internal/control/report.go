@@ -23,6 +23,7 @@ type Outcome struct {
 	Finished time.Time      // likewise
 	SHA256   []byte         // of the bytes re-read from the final path; required for success
 	Change   waybill.Change // what a success did; empty if the agent cannot tell
+	Diff     waybill.Diff   // of a rehearsal that compares
 	From     waybill.Status // if set, the outcome counts only while the target has this status
 }
 
@@ -132,7 +133,7 @@ func (s *Service) Report(ctx context.Context, id waybill.InstanceID, o Outcome) 
 		To: o.Cause.Status(), Cause: o.Cause, Detail: truncate(o.Detail), Started: o.Started, Finished: o.Finished,
 		Reported: true, SHA256: o.SHA256, Change: o.Change, From: o.From,
 	}
-	_, err := s.apply(ctx, store.Change{Delivery: o.Delivery, Instance: id, Event: e})
+	_, err := s.apply(ctx, store.Change{Delivery: o.Delivery, Instance: id, Event: e, Diff: o.Diff})
 	return err
 }
 

@@ -24,6 +24,8 @@ type SendRequest struct {
 	Description string
 	Timeout     time.Duration // zero: DefaultTimeout
 	Tags        []waybill.Tag
+	DryRun      bool // machines say what would happen, and change nothing
+	Diff        bool // of a rehearsal: they compare text line by line, for which a permission of its own is needed
 }
 
 // DefaultTimeout is how long a delivery may take unless the request says otherwise (SendFile, parameter Timeout).
@@ -57,6 +59,11 @@ func (s *Service) send(ctx context.Context, act *waybill.Act, req SendRequest, s
 	if err != nil {
 		return "", fmt.Errorf("send: %w", err)
 	}
+	if req.Diff {
+		if err := s.authorizeDiff(ctx, act, &req.Targets, to, req.Tags); err != nil {
+			return "", err
+		}
+	}
 	span.Int("waybill.delivery.targets", len(to))
 	if s.cfg.Sending == nil {
 		return s.accept(ctx, act, &req, d, to)
@@ -86,7 +93,7 @@ func (s *Service) accept(ctx context.Context, act *waybill.Act, req *SendRequest
 	d.Targets = make([]waybill.Target, len(to))
 	for n := range to {
 		t := waybill.Target{Delivery: d.ID, Instance: to[n].ID, Status: waybill.Pending}
-		cause, detail, now := to[n].plan(d.Created, d.Size)
+		cause, detail, now := to[n].plan(d.Created, cargoOf(&d.Delivery))
 		if cause != waybill.NoCause {
 			t.Status, t.Cause, t.Detail, t.Finished = cause.Status(), cause, detail, d.Created
 		} else if open = true; now {
@@ -123,6 +130,9 @@ func (s *Service) newDelivery(who waybill.Principal, req *SendRequest) (*store.N
 	if err := req.check(s.cfg.Limits); err != nil {
 		return nil, err
 	}
+	if req.Diff && !req.DryRun {
+		return nil, &waybill.Error{Code: waybill.MissingField, Field: "DryRun", Message: "only a rehearsal compares: DryRun is missing"}
+	}
 	f := &req.File
 	setDefault(&f.Owner, defaultOwner)
 	setDefault(&f.Group, defaultOwner)
@@ -157,6 +167,7 @@ func (s *Service) newDelivery(who waybill.Principal, req *SendRequest) (*store.N
 			ID: s.ids.Next(identity.RegionMark(req.Region), now), Account: who.Account, Region: req.Region, File: *f,
 			ContentType: req.ContentType, SHA256: sha256.Sum256(data), Size: int64(len(data)), Description: req.Description,
 			ResourceGroup: req.ResourceGroup, Tags: req.Tags, Timeout: req.Timeout, Created: now, Deadline: now.Add(req.Timeout),
+			DryRun: req.DryRun, Diff: req.Diff,
 		},
 		Data: data, Sent: req.Content,
 	}, nil
@@ -199,7 +210,7 @@ func checkGroup(group string, list []recipient) error {
 
 // unreachable says why an instance cannot be reached by definition, whatever the deadline; NoCause if it may be. An
 // agent that is silent or upgrading may be back in time.
-func unreachable(i waybill.Instance, known bool, now time.Time, size int64) (waybill.Cause, string) {
+func unreachable(i waybill.Instance, known bool, now time.Time, what cargo) (waybill.Cause, string) {
 	switch {
 	case !known:
 		return waybill.CauseUnknown, "no such instance in this account and region"
@@ -215,8 +226,8 @@ func unreachable(i waybill.Instance, known bool, now time.Time, size int64) (way
 		return waybill.CauseAgentStopped, fmt.Sprintf("the agent on %s has no channel, and its last heartbeat came at %s; start it with: systemctl start %s", i.Name, clock(i.LastSeen), i.Agent.Unit())
 	case i.Presence != waybill.NeverSeen && i.Facts.Capability < wire.MinCapability:
 		return waybill.CauseAgentTooOld, fmt.Sprintf("on %s: %s", i.Name, tooOld(&i.Facts))
-	case i.Presence != waybill.NeverSeen && !carries(&i, size):
-		return waybill.CauseAgentTooOld, fmt.Sprintf("on %s: %s", i.Name, cannotFetch(&i))
+	case i.Presence != waybill.NeverSeen && what.refusal(&i) != "":
+		return waybill.CauseAgentTooOld, fmt.Sprintf("on %s: %s", i.Name, what.refusal(&i))
 	}
 	return waybill.NoCause, ""
 }
@@ -225,20 +236,6 @@ func unreachable(i waybill.Instance, known bool, now time.Time, size int64) (way
 func tooOld(f *waybill.Facts) string {
 	return fmt.Sprintf("the agent, version %s, has capability %d, at least %d is needed; install a newer agent",
 		f.AgentVersion, f.Capability, wire.MinCapability)
-}
-
-// carries reports whether a content of size bytes can get to an instance.
-func carries(i *waybill.Instance, size int64) bool {
-	return size <= wire.MaxContent || i.Agent != waybill.OfficialAgent && i.Facts.Capability >= wire.FetchCapability
-}
-
-// cannotFetch says why a large content cannot get to an instance.
-func cannotFetch(i *waybill.Instance) string {
-	if i.Agent == waybill.OfficialAgent {
-		return fmt.Sprintf("files of more than %d bytes do not go to the official agent; install ours", wire.MaxContent)
-	}
-	return fmt.Sprintf("the agent, version %s, has capability %d, for files of more than %d bytes %d is needed; install a newer agent",
-		i.Facts.AgentVersion, i.Facts.Capability, wire.MaxContent, wire.FetchCapability)
 }
 
 func clock(t time.Time) string { return t.UTC().Format(time.RFC3339) }
@@ -256,6 +253,9 @@ func (s *Service) message(d *store.Dispatch) (wire.Deliver, error) {
 	}
 	if d.Size > wire.MaxContent {
 		m.Content, m.Size = nil, d.Size
+	}
+	if d.DryRun {
+		m.SHA256, m.Rehearse, m.Diff = nil, d.SHA256[:], d.Diff
 	}
 	return m, nil
 }

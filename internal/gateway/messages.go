@@ -260,6 +260,10 @@ func (g *Gateway) report(ctx context.Context, id waybill.InstanceID, m *wire.Rep
 	o := control.Outcome{
 		Delivery: waybill.DeliveryID(m.Delivery), Cause: waybill.Cause(m.Cause), Detail: m.Detail,
 		Started: moment(m.Started), Finished: moment(m.Finished), SHA256: m.SHA256, Change: waybill.Change(m.Change),
+		Diff: waybill.Diff{Text: m.Diff, Note: m.NoDiff},
+	}
+	if len(m.Diff) > wire.MaxDiff || len(m.NoDiff) > wire.MaxDetail {
+		o.Diff = waybill.Diff{Note: "the machine told of more than is kept"}
 	}
 	if !o.Change.Known() { // the agent is newer than we are
 		o.Change = ""

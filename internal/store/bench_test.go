@@ -137,7 +137,7 @@ func benchmarkApply(b *testing.B, url func(*testing.B) string) {
 			d.Targets = nil
 			for i := range targets {
 				d.Targets = append(d.Targets, waybill.Target{Instance: machine(i), Status: waybill.Pending})
-				list = append(list, Change{d.ID, machine(i), waybill.Event{To: waybill.Success, Finished: d.Created, Reported: true, SHA256: d.SHA256[:]}})
+				list = append(list, Change{Delivery: d.ID, Instance: machine(i), Event: waybill.Event{To: waybill.Success, Finished: d.Created, Reported: true, SHA256: d.SHA256[:]}})
 			}
 			if err := s.AddDelivery(b.Context(), d); err != nil {
 				b.Fatal(err)

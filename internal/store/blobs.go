@@ -108,8 +108,14 @@ func (s *Store) OpenContent(ctx context.Context, instance waybill.InstanceID, id
 		SELECT 1 FROM targets t WHERE t.delivery = d.id AND t.instance = ? AND t.finished = 0)`, id, instance)
 }
 
-// OpenLarge returns open targets of an instance whose content is larger than size bytes, at most limit.
+// OpenLarge returns open targets of an instance that are to place a content larger than size bytes, at most limit.
 func (s *Store) OpenLarge(ctx context.Context, instance waybill.InstanceID, size int64, limit int) ([]Target, error) {
 	return all(ctx, s.reads, scanTarget, targetColumns+` FROM targets t JOIN deliveries d ON d.id = t.delivery
-		WHERE t.instance = ? AND t.finished = 0 AND d.size > ? LIMIT ?`, instance, size, limit)
+		WHERE t.instance = ? AND t.finished = 0 AND d.size > ? AND d.dry_run = 0 LIMIT ?`, instance, size, limit)
+}
+
+// OpenRehearsals returns open targets of an instance that are to place nothing, at most limit.
+func (s *Store) OpenRehearsals(ctx context.Context, instance waybill.InstanceID, limit int) ([]Target, error) {
+	return all(ctx, s.reads, scanTarget, targetColumns+` FROM targets t JOIN deliveries d ON d.id = t.delivery
+		WHERE t.instance = ? AND t.finished = 0 AND d.dry_run <> 0 LIMIT ?`, instance, limit)
 }

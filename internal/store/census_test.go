@@ -44,7 +44,7 @@ func testCensus(t *testing.T, open opener) {
 	}
 	first, now := f.delivery("f-1", 2), f.clock()
 	f.apply(
-		Change{first, machine(0), waybill.Event{To: waybill.Running, Started: now, Reported: true}},
+		Change{Delivery: first, Instance: machine(0), Event: waybill.Event{To: waybill.Running, Started: now, Reported: true}},
 		ended(first, machine(1), waybill.CauseExists, now),
 	)
 	f.advance(time.Second)

@@ -50,9 +50,15 @@ func furnished(t *testing.T) *fixture {
 				sent := sha256.Sum256([]byte(d.Sent))
 				d.Large, d.SentLarge = true, &sent
 			}
+			d.DryRun, d.Diff = i == 7, i == 7
 		})
 		if i%2 == 0 {
 			f.apply(ended(id, "m0", waybill.NoCause, f.clock()))
+		}
+		if i == 7 {
+			c := ended(id, "m0", waybill.NoCause, f.clock())
+			c.Change, c.Diff = waybill.WouldReplace, waybill.Diff{Text: "-alt\n+neu 文\n", Note: "not all"}
+			f.apply(c)
 		}
 		a := act("ecs:SendFile")
 		a.Token, a.Subject = fmt.Sprint("token", i), string(id)

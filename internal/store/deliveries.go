@@ -49,11 +49,11 @@ func (s *Store) AddDelivery(ctx context.Context, d *NewDelivery) error {
 		f, c := d.File, d.Counts
 		if err := t.put(ctx, `INSERT INTO deliveries (id, account, region, name, target_dir, owner, grp, mode, overwrite,
 				content_type, digest, size, sent, sent_digest, sent_size, description, resource_group, timeout, created, deadline,
-				targets, pending, running, success, failed, status)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+				dry_run, targets, pending, running, success, failed, status)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			d.ID, d.Account, d.Region, f.Name, f.TargetDir, f.Owner, f.Group, f.Mode, f.Overwrite,
 			d.ContentType, d.SHA256[:], d.Size, sent, sentDigest, sentSize, d.Description, d.ResourceGroup, d.Timeout.Milliseconds(),
-			millis(d.Created), millis(d.Deadline),
+			millis(d.Created), millis(d.Deadline), dryRun(&d.Delivery),
 			d.TargetCount, c.Pending, c.Running, c.Success, c.Failed, c.Aggregate()); err != nil {
 			return fmt.Errorf("store delivery: %w", err)
 		}
@@ -69,9 +69,11 @@ const targetBatch = 2000
 
 // putTargets stores the targets of a delivery.
 func (t *tx) putTargets(ctx context.Context, dialect dialect, d *NewDelivery) error {
-	common := []any{
-		d.ID, millis(d.Created), millis(d.Created), millis(d.Deadline), fileKey(d.Account, d.Region, d.File.Path()),
+	file := fileKey(d.Account, d.Region, d.File.Path())
+	if d.DryRun {
+		file = []byte{} // no machine gets it
 	}
+	common := []any{d.ID, millis(d.Created), millis(d.Created), millis(d.Deadline), file}
 	for first := 0; first < len(d.Targets); first += targetBatch {
 		batch := d.Targets[first:min(first+targetBatch, len(d.Targets))]
 		rows := make([][7]any, len(batch))
@@ -152,20 +154,39 @@ func encodeContent(t waybill.ContentType, data []byte) string {
 
 const deliveryColumns = `SELECT d.id, d.account, d.region, d.name, d.target_dir, d.owner, d.grp, d.mode, d.overwrite,
 	d.content_type, d.digest, d.size, d.description, d.resource_group, d.timeout, d.created, d.deadline,
-	d.targets, d.pending, d.running, d.success, d.failed`
+	d.dry_run, d.targets, d.pending, d.running, d.success, d.failed`
+
+// The values of the column dry_run.
+const (
+	placed = iota
+	rehearsed
+	compared
+)
+
+func dryRun(d *waybill.Delivery) int {
+	switch {
+	case d.Diff:
+		return compared
+	case d.DryRun:
+		return rehearsed
+	}
+	return placed
+}
 
 func deliveryFields(d *waybill.Delivery) (dest []any, done func()) {
 	var digest []byte
 	var timeout, created, deadline int64
+	var dry int
 	dest = []any{
 		&d.ID, &d.Account, &d.Region, &d.File.Name, &d.File.TargetDir, &d.File.Owner, &d.File.Group, &d.File.Mode,
 		&d.File.Overwrite, &d.ContentType, &digest, &d.Size, &d.Description, &d.ResourceGroup, &timeout, &created, &deadline,
-		&d.TargetCount, &d.Counts.Pending, &d.Counts.Running, &d.Counts.Success, &d.Counts.Failed,
+		&dry, &d.TargetCount, &d.Counts.Pending, &d.Counts.Running, &d.Counts.Success, &d.Counts.Failed,
 	}
 	return dest, func() {
 		copy(d.SHA256[:], digest)
 		d.Timeout = time.Duration(timeout) * time.Millisecond
 		d.Created, d.Deadline = instant(created), instant(deadline)
+		d.DryRun, d.Diff = dry != placed, dry == compared
 	}
 }
 

@@ -48,7 +48,7 @@ func (d dialect) filesByPath() string {
 // is looked at, not by what is found.
 func (d dialect) filesByContent() string {
 	return fileColumns + ` FROM deliveries d ` + d.inOrder + ` targets t ON t.delivery = d.id AND t.created = d.created` + fileInstance + `
-		WHERE d.digest = ? AND d.account = ? AND d.region = ? AND d.id <= ? AND (d.id < ? OR t.instance < ?)
+		WHERE d.digest = ? AND d.account = ? AND d.region = ? AND d.dry_run = 0 AND d.id <= ? AND (d.id < ? OR t.instance < ?)
 		ORDER BY d.id DESC, t.instance DESC LIMIT ?`
 }
 

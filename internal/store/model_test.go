@@ -131,7 +131,7 @@ func testStoredModel(t *testing.T, open opener) {
 					h = rapid.SampledFrom(past).Draw(rt, "which")
 				}
 				happened[i] = append(happened[i], h)
-				batch, of = append(batch, Change{id, machine(i), h.event(created, f.clock(), digest[:])}), append(of, i)
+				batch, of = append(batch, Change{Delivery: id, Instance: machine(i), Event: h.event(created, f.clock(), digest[:])}), append(of, i)
 			}
 			for k, ok := range f.apply(batch...) {
 				if ok && batch[k].To != "Running" {

@@ -216,6 +216,9 @@ func (s *Store) dropPartition(ctx context.Context, on *statements, name string) 
 				ids[i] = v.id
 			}
 			if err := s.writes.do(ctx, func(t *tx) error {
+				if err := t.put(ctx, s.dialect.dropDiffs(), jsonRows(column(ids))); err != nil {
+					return err
+				}
 				if err := t.put(ctx, `DELETE FROM tags WHERE kind = 'delivery' AND resource IN (SELECT value->>0 FROM `+s.dialect.rows+`)`, jsonRows(column(ids))); err != nil {
 					return err
 				}

@@ -37,7 +37,7 @@ func (f *fixture) partitions() string {
 // conclude ends a delivery to one machine.
 func (f *fixture) conclude(id waybill.DeliveryID) {
 	f.t.Helper()
-	f.apply(Change{id, "m0", waybill.Event{To: waybill.Aborted, Cause: waybill.CauseReleased, Finished: f.clock()}})
+	f.apply(Change{Delivery: id, Instance: "m0", Event: waybill.Event{To: waybill.Aborted, Cause: waybill.CauseReleased, Finished: f.clock()}})
 }
 
 func TestDropBefore(t *testing.T) {

@@ -260,7 +260,7 @@ func TestServersShareContent(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 40 {
 		id := list[0].delivery(fmt.Sprintf("f-old%02d", i), 1, same)
-		list[0].apply(Change{id, "m0", waybill.Event{To: waybill.Aborted, Cause: waybill.CauseReleased, Finished: epoch}})
+		list[0].apply(Change{Delivery: id, Instance: "m0", Event: waybill.Event{To: waybill.Aborted, Cause: waybill.CauseReleased, Finished: epoch}})
 		wg.Go(func() {
 			if _, err := list[0].Expire(t.Context(), Scope{"a", region}, epoch.Add(time.Hour), 1000, 1); err != nil {
 				t.Error(err)

@@ -70,6 +70,7 @@ func (s *Store) Expire(ctx context.Context, scope Scope, before time.Time, keep,
 		}
 		for _, q := range []string{
 			`DELETE FROM targets WHERE delivery IN (SELECT value->>0 FROM ` + s.dialect.rows + `)`,
+			s.dialect.dropDiffs(),
 			`DELETE FROM tags WHERE kind = 'delivery' AND resource IN (SELECT value->>0 FROM ` + s.dialect.rows + `)`,
 			`DELETE FROM deliveries WHERE id IN (SELECT value->>0 FROM ` + s.dialect.rows + `)`,
 		} {

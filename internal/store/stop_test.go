@@ -87,7 +87,7 @@ func testStopTargets(t *testing.T, open opener) {
 	if l, err := f.StoppingFor(t.Context(), "m1", 9); err != nil || len(l) != 1 {
 		t.Errorf("to be asked when it comes: %+v, %v", l, err)
 	}
-	f.apply(Change{d, "m1", waybill.Event{To: waybill.Running, Started: now, Reported: true}}, Change{d, "m3", waybill.Event{To: waybill.Running, Started: now, Reported: true}})
+	f.apply(Change{Delivery: d, Instance: "m1", Event: waybill.Event{To: waybill.Running, Started: now, Reported: true}}, Change{Delivery: d, Instance: "m3", Event: waybill.Event{To: waybill.Running, Started: now, Reported: true}})
 	if m, err := f.PendingDeliveries(t.Context()); err != nil || len(m) != 1 {
 		t.Errorf("a server that starts does not know of it: %v, %v", m, err)
 	}

@@ -161,7 +161,7 @@ func ids(l waybill.Listing[waybill.DeliveryResult]) string {
 
 func ended(d waybill.DeliveryID, i waybill.InstanceID, c waybill.Cause, at time.Time) Change {
 	sum := sha256.Sum256([]byte("content of " + string(d)))
-	return Change{d, i, waybill.Event{To: c.Status(), Cause: c, Finished: at, Reported: true, SHA256: sum[:]}}
+	return Change{Delivery: d, Instance: i, Event: waybill.Event{To: c.Status(), Cause: c, Finished: at, Reported: true, SHA256: sum[:]}}
 }
 
 // changed is c with what it did on the machine.
@@ -270,7 +270,7 @@ func testApplyKeepsCountsInStep(t *testing.T, open opener) {
 	f.advance(time.Second)
 	now := f.clock()
 	applied := f.apply(
-		Change{d1, "m0", waybill.Event{To: waybill.Running, Started: now, Reported: true}},
+		Change{Delivery: d1, Instance: "m0", Event: waybill.Event{To: waybill.Running, Started: now, Reported: true}},
 		changed(ended(d1, "m0", waybill.NoCause, now), waybill.Unchanged),
 		ended(d1, "m0", waybill.CauseExists, now),                            // twice: the first counts
 		changed(ended(d1, "m1", waybill.CauseExists, now), waybill.Replaced), // which no failure does
@@ -671,7 +671,7 @@ func testRetention(t *testing.T, open opener) {
 	for i := 1; i <= 9; i++ {
 		id := f.delivery(fmt.Sprintf("f-%d", i), 1, same, func(d *NewDelivery) { d.Tags = []waybill.Tag{{Key: "k"}} })
 		if i != 2 { // the second stays open
-			f.apply(Change{id, "m0", waybill.Event{To: waybill.Aborted, Cause: waybill.CauseReleased, Finished: f.clock()}})
+			f.apply(Change{Delivery: id, Instance: "m0", Event: waybill.Event{To: waybill.Aborted, Cause: waybill.CauseReleased, Finished: f.clock()}})
 		}
 		f.advance(time.Hour)
 	}
@@ -696,7 +696,7 @@ func testRetention(t *testing.T, open opener) {
 	if got := ids(f.list(waybill.DeliveryFilter{}, waybill.Page{})); got != "f-9 f-8 f-2" {
 		t.Errorf("left %q", got)
 	}
-	f.apply(Change{"f-2", "m0", waybill.Event{To: waybill.Aborted, Cause: waybill.CauseReleased, Finished: f.clock()}})
+	f.apply(Change{Delivery: "f-2", Instance: "m0", Event: waybill.Event{To: waybill.Aborted, Cause: waybill.CauseReleased, Finished: f.clock()}})
 	expire(f.clock(), 2, 100, 3)
 	for _, table := range []string{"deliveries", "targets", "tags", "contents"} {
 		n, err := one(t.Context(), f.reads, scanOne[int], "SELECT COUNT(*) FROM "+table)

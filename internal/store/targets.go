@@ -18,6 +18,7 @@ type Change struct {
 	Delivery waybill.DeliveryID
 	Instance waybill.InstanceID
 	waybill.Event
+	Diff waybill.Diff // of a rehearsal that compares; zero if there is none
 }
 
 // Target is a target with its deadline.
@@ -57,10 +58,12 @@ func scanHeld(r *sql.Rows) (h heldTarget, err error) {
 	var t Target
 	dest, done := targetFields(&t)
 	var digest []byte
-	if err = r.Scan(append(dest, &digest)...); err != nil {
+	var dry int
+	if err = r.Scan(append(dest, &digest, &dry)...); err != nil {
 		return h, err
 	}
 	done()
+	h.terms.DryRun = dry != placed
 	h.Target, h.terms.Deadline = t.Target, t.Deadline
 	copy(h.terms.SHA256[:], digest)
 	return h, nil
@@ -90,7 +93,7 @@ func (s *Store) Apply(ctx context.Context, changes []Change) (applied []bool, er
 			return fmt.Errorf("read deliveries: %w", err)
 		}
 		period, times := made.of("t")
-		list, err := all(ctx, t, scanHeld, targetColumns+`, d.digest FROM (
+		list, err := all(ctx, t, scanHeld, targetColumns+`, d.digest, d.dry_run FROM (
 				SELECT DISTINCT value->>0 AS delivery, value->>1 AS instance FROM `+s.dialect.rows+`) k
 			`+s.dialect.inOrder+` targets t ON t.delivery = k.delivery AND t.instance = k.instance`+period+`
 			`+s.dialect.inOrder+` deliveries d ON d.id = t.delivery AND d.created = t.created`+s.dialect.lockRows("t.delivery, t.instance", "t"),
@@ -106,6 +109,7 @@ func (s *Store) Apply(ctx context.Context, changes []Change) (applied []bool, er
 		applied = make([]bool, len(changes))
 		changed := map[targetKey]heldTarget{}
 		counts := map[waybill.DeliveryID]*waybill.Counts{}
+		var diffs [][4]string
 		for i, c := range changes {
 			key := targetKey{c.Delivery, c.Instance}
 			target, ok := targets[key]
@@ -124,6 +128,12 @@ func (s *Store) Apply(ctx context.Context, changes []Change) (applied []bool, er
 			counts[c.Delivery].Add(next.Status, 1)
 			target.Target = next
 			targets[key], changed[key] = target, target
+			if next.Status == waybill.Success && c.Diff != (waybill.Diff{}) {
+				diffs = append(diffs, [4]string{string(c.Delivery), string(c.Instance), c.Diff.Text, c.Diff.Note})
+			}
+		}
+		if err := s.addDiffs(ctx, t, diffs); err != nil {
+			return err
 		}
 		if err := s.updateTargets(ctx, t, made, changed); err != nil {
 			return err

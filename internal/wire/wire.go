@@ -21,14 +21,16 @@ import (
 //	1  2026-11-23  first version: hello, beat, bye, pull, deliver, ack, report, probe
 //	2  2026-11-25  a Deliver with Size and without Content, which the agent fetches from PathContent
 //	3  2026-11-30  Cancel, also in PullReply
-const Capability = 3
+//	4  2026-12-01  a Deliver with Rehearse in place of SHA256, which changes nothing
+const Capability = 4
 
 // MinCapability is the oldest agent that a delivery may be sent to, FetchCapability the oldest that fetches a content which a
-// message cannot hold, and CancelCapability the oldest that answers a Cancel.
+// message cannot hold, CancelCapability the oldest that answers a Cancel, and RehearseCapability the oldest that rehearses.
 const (
-	MinCapability    = 1
-	FetchCapability  = 2
-	CancelCapability = 3
+	MinCapability      = 1
+	FetchCapability    = 2
+	CancelCapability   = 3
+	RehearseCapability = 4
 )
 
 // Limits of the protocol, kept by both sides.
@@ -41,6 +43,8 @@ const (
 	MaxOpen      = 256 // delivery IDs in one Beat
 	MaxDetail    = 512 // bytes of a Report's Detail
 	MaxTrace     = 64  // bytes of a Trace; a longer one is not echoed
+
+	MaxDiff = 32 << 10 // bytes of a Report's Diff; what is longer is cut
 )
 
 // Names of the messages from an agent; the last element of their subject.
@@ -226,6 +230,11 @@ type Deliver struct {
 	Trace string `cbor:"12,keyasint,omitempty"`
 	// Size, if it is not zero, is the length in bytes of a content that is not in Content: the agent fetches it.
 	Size int64 `cbor:"13,keyasint,omitempty"`
+	// Rehearse, in place of SHA256, is the digest of a content that is not to be placed: the agent says what would happen. Agents
+	// that do not know it refuse a Deliver without SHA256.
+	Rehearse []byte `cbor:"14,keyasint,omitempty"`
+	// Diff asks a rehearsal to compare text line by line.
+	Diff bool `cbor:"15,keyasint,omitempty"`
 }
 
 // Ack says that a delivery has been taken up. It is not answered: a lost one only makes Running invisible.
@@ -245,6 +254,9 @@ type Report struct {
 	SHA256   []byte `cbor:"6,keyasint,omitempty"` // of the bytes re-read from the final path; the proof of success
 	Trace    string `cbor:"7,keyasint,omitempty"` // as in Ack; empty if the agent ended meanwhile
 	Change   string `cbor:"8,keyasint,omitempty"` // a waybill.Change; empty: there was none, or the agent cannot tell
+	Diff     string `cbor:"9,keyasint,omitempty"` // of a rehearsal that was asked for it: unified, at most MaxDiff bytes
+	// NoDiff says why Diff is empty, or not whole; empty: it is whole, or nobody asked for it.
+	NoDiff string `cbor:"10,keyasint,omitempty"`
 }
 
 // Confirm answers Report: the outcome is durably stored, the agent may forget it.
