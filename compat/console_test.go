@@ -76,6 +76,22 @@ func TestConsole(t *testing.T) {
 	}
 	b.shot("delivery")
 
+	// A rehearsal of another text shows which lines would change, and changes none.
+	b.open("send")
+	b.run(chromedp.SetValue("#text", "one\nthree\n"), chromedp.SetValue("#fname", "app.conf"), chromedp.SetValue("#dir", "/etc/app"),
+		chromedp.SetValue("#owner", testenvOwner(t)), chromedp.SetValue("#fgroup", testenvGroup(t)),
+		chromedp.Evaluate(`document.querySelectorAll("[name=machine],[name=overwrite],[name=diff]").forEach(e => e.click())`, nil), press("[hx-post$=preview]"))
+	b.await("2 machines will receive the file.")
+	b.shot("send")
+	b.run(press("button[name=rehearse]"), chromedp.WaitVisible("#targets"))
+	b.await("This is a rehearsal")
+	b.await("+three")
+	b.await("Would replace what is there.")
+	if got, err := os.ReadFile(web.Path("/etc/app", "app.conf")); err != nil || string(got) != "one\ntwo 文\n" {
+		t.Errorf("after the rehearsal is %q, %v", got, err)
+	}
+	b.shot("rehearsal")
+
 	// A page that is open follows a delivery of somebody else's, without being loaded again.
 	b.open("")
 	b.run(chromedp.Evaluate(`window.same = true`, nil))
