@@ -183,8 +183,10 @@ func (p *plan) expected(d *delivery, machine int) []string {
 // look looks at everything once more, at rest: through the API, and on disk.
 func (r *run) look(ctx context.Context) error {
 	index := map[waybill.DeliveryID]*sent{}
+	r.rehearsals = map[string]bool{}
 	for _, s := range r.sent {
 		index[s.id] = s
+		r.rehearsals[string(s.id)] = s.dryRun
 	}
 	r.found.try(invSurvives, int64(len(r.sent)))
 	ended := map[string]int64{}
@@ -257,8 +259,11 @@ func (r *run) judge(s *sent, machine int, t *client.Target) {
 	if s.kind == sound {
 		r.found.try(invOnce, 1) // a repetition would find the file there: each has a content of its own
 	}
-	if t.Change == waybill.Unchanged {
+	if t.Change == waybill.Unchanged || t.Change == waybill.WouldKeep {
 		r.found.broken(invOnce, "%s on %s was carried out before: it found its own file", s.id, t.Instance)
+	}
+	if t.Status == waybill.Success && t.Change.Foretold() != s.dryRun {
+		r.found.broken(invTrue, "%s on %s, a rehearsal: %t, answered %q", s.id, t.Instance, s.dryRun, t.Change)
 	}
 }
 
@@ -302,6 +307,9 @@ func (r *run) countPublished(m *machine) error {
 	}
 	times := map[string]int{}
 	for id := range strings.FieldsSeq(string(b)) {
+		if r.rehearsals[id] {
+			r.found.broken(invTrue, "%s was a rehearsal, and was published on %s", id, m.Instance)
+		}
 		if times[id]++; times[id] == 2 {
 			r.found.broken(invOnce, "%s was published on %s more than once", id, m.Instance)
 		}

@@ -56,6 +56,7 @@ const (
 	leave       = "machines deregistered"
 	breakPart   = "parts of the site broken"
 	stopped     = "deliveries stopped"
+	rehearsed   = "deliveries rehearsed"
 )
 
 // points are where processes kill themselves: at any moment, and at each step between taking a delivery up and telling
@@ -175,6 +176,7 @@ type delivery struct {
 	size      int
 	stops     bool          // it is to stop …
 	stopAfter time.Duration // … so long after it was answered
+	dryRun    bool          // it is a rehearsal
 }
 
 // Where deliveries go. strayDir is a file on every machine.
@@ -225,6 +227,7 @@ func (p *plan) delivery(a account, n int) *delivery {
 	if d.stops = r.IntN(12) == 0; d.stops && r.IntN(2) == 0 {
 		d.stopAfter = rand64(r, maxStopAfter)
 	}
+	d.dryRun = r.IntN(12) == 0
 	return d
 }
 

@@ -40,6 +40,8 @@ type run struct {
 	found   findings
 	ended   map[string]int64
 
+	rehearsals map[string]bool // by ID; of the last look
+
 	mu        sync.Mutex
 	addresses map[string]string
 	ahead     time.Duration // the server's clock, as it was told last

@@ -6,9 +6,9 @@
 //
 // What breaks: messages between agents and server are lost, doubled, late and overtaken; connections are cut and
 // stall; disks are slow and full; processes full of agents kill themselves at a step of placing a file; the server is
-// killed; its clock jumps; machines are cloned; machines leave; deliveries are stopped. What is
-// sent, where, and what breaks when, comes from the seed alone (plan.go). How the processes interleave does not: the same seed repeats the same storm over the same fleet, not
-// each race in it.
+// killed; its clock jumps; machines are cloned; machines leave; deliveries are stopped, and rehearsed. What is
+// sent, where, and what breaks when, comes from the seed alone (plan.go). How the processes interleave does not: the same
+// seed repeats the same storm over the same fleet, not each race in it.
 //
 // What is looked at, during the storm and after it, through the API and on disk, is in check.go.
 package sim

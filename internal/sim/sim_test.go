@@ -63,7 +63,7 @@ func TestCampaign(t *testing.T) {
 	if !r.Held() {
 		t.Errorf("repeat it with: waybill sim --seed %d --deliveries 300 --kills 24 --duration 30s --max-timeout 15s", cfg.Seed)
 	}
-	for _, what := range []string{killProcess, killServer, cutLink, splitLink, jumpClock, clone, leave, stopped, lost, doubled, delayed, diskSlow} {
+	for _, what := range []string{killProcess, killServer, cutLink, splitLink, jumpClock, clone, leave, stopped, rehearsed, lost, doubled, delayed, diskSlow} {
 		if r.Counts[what] == 0 {
 			t.Errorf("nothing of %q happened", what)
 		}
@@ -242,6 +242,19 @@ func TestChecks(t *testing.T) {
 		{"not final", client.Target{Status: waybill.Running}, nil, func(*testing.T, *run, *sent) {}, invFinal},
 		{"Success without owner", success, func(d *delivery) { d.kind = ownerless }, put(own, nil, 0o644), invTrue},
 		{"cause that nothing brought about", client.Target{Status: waybill.Invalid, ErrorCode: "FileContentInvalid"}, nil, func(*testing.T, *run, *sent) {}, invTrue},
+		{"cancelled, and nothing there", client.Target{Status: waybill.Aborted, ErrorCode: cancelled}, func(d *delivery) { d.stops = true }, func(*testing.T, *run, *sent) {}, -1},
+		{"cancelled, and the bytes are there", client.Target{Status: waybill.Aborted, ErrorCode: cancelled}, func(d *delivery) { d.stops = true }, put(own, nil, 0o644), invSuccess},
+		{"cancelled by nobody", client.Target{Status: waybill.Aborted, ErrorCode: cancelled}, nil, func(*testing.T, *run, *sent) {}, invTrue},
+		{"a rehearsal that tells of a file", success, func(d *delivery) { d.dryRun = true }, put(own, nil, 0o644), invTrue},
+		{"a delivery that was only rehearsed", client.Target{Status: waybill.Success, Change: waybill.WouldCreate}, nil, put(own, nil, 0o644), invTrue},
+		{"a rehearsal that was published", client.Target{Status: waybill.Success, Change: waybill.WouldCreate}, func(d *delivery) { d.dryRun = true }, func(t *testing.T, r *run, s *sent) {
+			t.Helper()
+			r.rehearsals = map[string]bool{string(s.id): true}
+			put(own, nil, 0o644)(t, r, s)
+			if err := os.WriteFile(r.fleet[0].published(), []byte(string(s.id)+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, invTrue},
 		{"not listed", success, nil, func(_ *testing.T, r *run, s *sent) { r.found.survives(s, nil) }, invSurvives},
 		{"final twice", success, nil, func(_ *testing.T, r *run, s *sent) {
 			failed := failed

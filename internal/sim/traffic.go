@@ -59,7 +59,7 @@ func (r *run) send(ctx context.Context, a account, start time.Time) error {
 
 func (r *run) sendOne(ctx context.Context, d *delivery) error {
 	req := client.SendFileRequest{
-		Content: r.plan.content(d), Timeout: d.timeout, ClientToken: fmt.Sprintf("sim-%d-%d", d.account, d.n),
+		Content: r.plan.content(d), Timeout: d.timeout, ClientToken: fmt.Sprintf("sim-%d-%d", d.account, d.n), DryRun: d.dryRun,
 		File: waybill.FileSpec{
 			Name: d.name, TargetDir: d.dir, Mode: d.mode, Overwrite: d.overwrite,
 			Owner: strconv.Itoa(d.uid), Group: strconv.Itoa(d.gid),
@@ -72,7 +72,11 @@ func (r *run) sendOne(ctx context.Context, d *delivery) error {
 		req.Instances = append(req.Instances, waybill.InstanceID(r.fleet[m].Instance))
 	}
 	s := &sent{delivery: d, sum: sha256.Sum256(req.Content), seen: map[waybill.InstanceID]seen{}}
-	r.goes(s)
+	if d.dryRun {
+		r.happened(rehearsed)
+	} else {
+		r.goes(s)
+	}
 	err := r.insist(ctx, func(ctx context.Context) (err error) {
 		s.id, err = r.clients[d.account].SendFile(ctx, req)
 		return err
