@@ -53,7 +53,7 @@ type Delivery struct {
 	Tags          []Tag
 	Timeout       time.Duration
 	Created       time.Time
-	Deadline      time.Time // Created + Timeout; no target stays open long after it
+	Deadline      time.Time // Created + Timeout; no target stays open long after it, unless it is retried
 	DryRun        bool      // a rehearsal: machines say what would happen, and change nothing
 	Diff          bool      // of a rehearsal: machines also compare text line by line
 	Counts        Counts
@@ -67,11 +67,13 @@ func (d *Delivery) Status() Overall { return d.Counts.Aggregate() }
 type Target struct {
 	Delivery DeliveryID
 	Instance InstanceID
+	Attempt  int // 1, and one more with each retry
 	Status   Status
 	Cause    Cause
 	Detail   string // our own words: the offending value, the errno, what to do; may be empty
 	Change   Change // what a success did to the file on the machine
 	Created  time.Time
+	Begun    time.Time // when this attempt began; zero for the first, which began when it was created
 	Started  time.Time // when the machine took it up
 	Finished time.Time // when it ended, whoever ended it
 	Updated  time.Time // last change of status

@@ -121,6 +121,7 @@ func (c Counts) Aggregate() Overall {
 
 // Event is something that happened to a target: the machine acknowledged it or reported its outcome, or the server ended it.
 type Event struct {
+	Attempt  int    // which attempt it is of; zero: whichever the target is at
 	From     Status // what the server concluded from; empty: whatever the target's status is
 	To       Status
 	Cause    Cause
@@ -140,9 +141,9 @@ type Terms struct {
 }
 
 // Apply returns what e makes of t, and whether it changes anything. Events may come twice, late and out of order: what
-// the table of moves does not allow changes nothing. Work that the machine ended after the deadline counts as Timeout
-// whenever the report comes in, and a success without its proof is none. Times are clipped
-// to lie between the target's creation and now, because they rest on a machine's estimate of the server's clock.
+// the table of moves does not allow changes nothing, and neither does what is of another attempt. Work that the machine
+// ended after the deadline counts as Timeout whenever the report comes in, and a success without its proof is none. Times are
+// clipped to lie between the beginning of the attempt and now, because they rest on a machine's estimate of the server's clock.
 func (t Target) Apply(e Event, terms Terms, now time.Time) (Target, bool) {
 	if e.Reported && e.To == Success {
 		e = e.proven(terms)
@@ -153,7 +154,7 @@ func (t Target) Apply(e Event, terms Terms, now time.Time) (Target, bool) {
 	if e.Reported && e.To.Final() && e.Cause != CauseCancelled && !t.Stopped.IsZero() {
 		e.Detail = strings.TrimSuffix("too late to be cancelled: "+e.Detail, ": ")
 	}
-	if e.From != "" && e.From != t.Status {
+	if e.From != "" && e.From != t.Status || e.Attempt != 0 && e.Attempt != t.Attempt {
 		return t, false
 	}
 	if !t.Status.CanMoveTo(e.To) && !e.CanCorrect(t.Cause) {
@@ -164,10 +165,10 @@ func (t Target) Apply(e Event, terms Terms, now time.Time) (Target, bool) {
 		t.Change = e.Change
 	}
 	if t.Started.IsZero() && !e.Started.IsZero() {
-		t.Started = clip(e.Started, t.Created, now)
+		t.Started = clip(e.Started, t.Beginning(), now)
 	}
 	if e.To.Final() {
-		t.Finished = clip(e.Finished, latest(t.Created, t.Started), now)
+		t.Finished = clip(e.Finished, latest(t.Beginning(), t.Started), now)
 	}
 	return t, true
 }

@@ -128,11 +128,12 @@ type Fetch struct {
 	Open func(ctx context.Context, offset int64) (io.ReadCloser, error)
 }
 
-// Fetch returns the content of a delivery that is open for an instance. The error has the code DeliveryNotOpen if it is not
+// Fetch returns the content of a delivery that is open for an instance; which attempt at it, wire.AttemptID says. The error has the code DeliveryNotOpen if it is not
 // open, or not for that instance.
 func (s *Service) Fetch(ctx context.Context, id waybill.InstanceID, delivery waybill.DeliveryID) (Fetch, error) {
 	notOpen := waybill.Errorf(waybill.DeliveryNotOpen, "no delivery %.80q is open for this machine", delivery)
-	d, err := s.store.OpenContent(ctx, id, delivery)
+	of, attempt := attemptOf(delivery)
+	d, err := s.store.OpenContent(ctx, id, of, attempt)
 	if errors.Is(err, store.ErrNotFound) {
 		return Fetch{}, notOpen
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/store"
@@ -17,7 +18,8 @@ func (s *Service) Deliveries(ctx context.Context, who waybill.Principal, f Deliv
 	return s.store.Deliveries(ctx, who.Account, f, p)
 }
 
-// Pull returns what is open for an instance, oldest first after the given delivery, within the limits of one message.
+// Pull returns what is open for an instance, oldest first after the given delivery, within the limits of one message. In all
+// that is said with agents a delivery has the ID of the attempt at it, see wire.AttemptID.
 func (s *Service) Pull(ctx context.Context, id waybill.InstanceID, after waybill.DeliveryID) (wire.PullReply, error) {
 	i, err := s.store.Instance(ctx, id)
 	if err != nil {
@@ -32,7 +34,8 @@ func (s *Service) Pull(ctx context.Context, id waybill.InstanceID, after waybill
 			return wire.PullReply{}, fmt.Errorf("pull: %w", err)
 		}
 	}
-	open, err := s.store.OpenFor(ctx, id, after, wire.MaxPull+1)
+	last, _ := attemptOf(after)
+	open, err := s.store.OpenFor(ctx, id, last, wire.MaxPull+1)
 	if err != nil {
 		return wire.PullReply{}, fmt.Errorf("pull: %w", err)
 	}
@@ -81,9 +84,10 @@ func (s *Service) OfferOne(ctx context.Context, id waybill.InstanceID, delivery 
 
 func (s *Service) pullOne(
 	ctx context.Context, id waybill.InstanceID, delivery waybill.DeliveryID,
-	find func(context.Context, waybill.InstanceID, waybill.DeliveryID) (store.Dispatch, error),
+	find func(context.Context, waybill.InstanceID, waybill.DeliveryID, int) (store.Dispatch, error),
 ) (m wire.Deliver, ok bool, err error) {
-	open, err := find(ctx, id, delivery)
+	of, attempt := attemptOf(delivery)
+	open, err := find(ctx, id, of, attempt)
 	if errors.Is(err, store.ErrNotFound) {
 		return m, false, nil
 	}
@@ -116,12 +120,25 @@ func (s *Service) dispatch(ctx context.Context, id waybill.DeliveryID, instances
 	if targets, err = s.store.Give(ctx, targets); err != nil {
 		return err
 	}
-	instances = make([]waybill.InstanceID, len(targets))
-	for i, t := range targets {
-		instances[i] = t.Instance
-	}
-	s.tell(ctx, &d, instances, publishedRepeat)
+	s.tellEach(ctx, d, targets, publishedRepeat)
 	return nil
+}
+
+// tellEach publishes d to targets, each at its own attempt.
+func (s *Service) tellEach(ctx context.Context, d store.Dispatch, targets []store.Target, kind string) {
+	type attempt struct {
+		n        int
+		deadline int64
+	}
+	to := map[attempt][]waybill.InstanceID{}
+	for _, t := range targets {
+		a := attempt{t.Attempt, t.Deadline.UnixMilli()}
+		to[a] = append(to[a], t.Instance)
+	}
+	for a, instances := range to {
+		d.Attempt, d.Deadline = a.n, time.UnixMilli(a.deadline)
+		s.tell(ctx, &d, instances, kind)
+	}
 }
 
 func (s *Service) accountGone(ctx context.Context, id waybill.AccountID) (bool, error) {

@@ -190,7 +190,7 @@ func (s *Service) writeBeats(ctx context.Context) {
 	}
 	lacking := map[waybill.DeliveryID][]waybill.InstanceID{}
 	for _, t := range missing {
-		if s.now().Sub(t.Created) > repeatFirst { // younger ones are on their way
+		if s.now().Sub(t.Beginning()) > repeatFirst { // younger ones are on their way
 			lacking[t.Delivery] = append(lacking[t.Delivery], t.Instance)
 		}
 	}

@@ -21,7 +21,7 @@ const (
 type repeats struct {
 	mu    sync.Mutex
 	queue repeatQueue
-	known map[waybill.DeliveryID]bool // those in queue
+	known map[waybill.DeliveryID]*repeat // those in queue
 	alarm alarm
 }
 
@@ -34,7 +34,7 @@ type repeat struct {
 
 func (r *repeats) init() {
 	r.alarm.init()
-	r.known = map[waybill.DeliveryID]bool{}
+	r.known = map[waybill.DeliveryID]*repeat{}
 }
 
 // add schedules the first repeat of a delivery that was sent at now.
@@ -47,9 +47,11 @@ func (r *repeats) push(v repeat) {
 		return
 	}
 	r.mu.Lock()
-	if !r.known[v.delivery] { // or it was recalled in between
-		r.known[v.delivery] = true
-		heap.Push(&r.queue, v)
+	if known := r.known[v.delivery]; known == nil {
+		r.known[v.delivery] = &v
+		heap.Push(&r.queue, &v)
+	} else if v.deadline.After(known.deadline) { // it was retried or recalled in between
+		known.deadline = v.deadline
 	}
 	r.mu.Unlock()
 	r.alarm.set(v.at)
@@ -73,9 +75,9 @@ func (r *repeats) due(now time.Time) (repeat, bool) {
 		r.alarm.set(next)
 		return repeat{}, false
 	}
-	v := heap.Pop(&r.queue).(repeat)
+	v := heap.Pop(&r.queue).(*repeat)
 	delete(r.known, v.delivery)
-	return v, true
+	return *v, true
 }
 
 // runRepeats repeats deliveries until they are acknowledged or their deadline has passed.
@@ -148,12 +150,12 @@ func (s *Service) repeat(ctx context.Context, id waybill.DeliveryID) (again bool
 }
 
 // repeatQueue is a heap by time.
-type repeatQueue []repeat
+type repeatQueue []*repeat
 
 func (q repeatQueue) Len() int           { return len(q) }
 func (q repeatQueue) Less(i, j int) bool { return q[i].at.Before(q[j].at) }
 func (q repeatQueue) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
-func (q *repeatQueue) Push(v any)        { *q = append(*q, v.(repeat)) }
+func (q *repeatQueue) Push(v any)        { *q = append(*q, v.(*repeat)) }
 func (q *repeatQueue) Pop() any {
 	old := *q
 	v := old[len(old)-1]

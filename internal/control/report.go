@@ -14,7 +14,7 @@ import (
 	"github.com/openwaybill/waybill/internal/wire"
 )
 
-// Outcome is what an agent reports of one delivery.
+// Outcome is what an agent reports of one delivery, which has the ID of the attempt at it: see wire.AttemptID.
 type Outcome struct {
 	Delivery waybill.DeliveryID
 	Cause    waybill.Cause // NoCause: success
@@ -76,8 +76,9 @@ const ackGather = 100 * time.Millisecond
 // Ack notes that an instance has taken up a delivery, to be written soon, and before anything else that is reported of it.
 // An acknowledgement is lost with the server, as it may be on its way: its target is Pending for a little longer then.
 func (s *Service) Ack(ctx context.Context, id waybill.InstanceID, delivery waybill.DeliveryID, started time.Time) {
+	of, attempt := attemptOf(delivery)
 	waiting := s.changes.Later(&change{ctx: ctx, Change: store.Change{
-		Delivery: delivery, Instance: id, Event: waybill.Event{To: waybill.Running, Started: started, Reported: true},
+		Delivery: of, Instance: id, Event: waybill.Event{Attempt: attempt, To: waybill.Running, Started: started, Reported: true},
 	}})
 	if waiting > maxChanges {
 		s.changes.Flush() // whoever brings more than can be written waits for it
@@ -107,18 +108,21 @@ func (s *Service) runAcks(ctx context.Context) error {
 func (s *Service) Started(ctx context.Context, id waybill.InstanceID, deliveries []waybill.DeliveryID) (first, open []bool, err error) {
 	list := make([]store.Change, len(deliveries))
 	for i, d := range deliveries {
-		list[i] = store.Change{Delivery: d, Instance: id, Event: waybill.Event{To: waybill.Running, Started: s.now(), Reported: true}}
+		of, attempt := attemptOf(d)
+		list[i] = store.Change{Delivery: of, Instance: id, Event: waybill.Event{
+			Attempt: attempt, To: waybill.Running, Started: s.now(), Reported: true,
+		}}
 	}
 	if first, err = s.store.Apply(ctx, list); err != nil {
 		return nil, nil, err
 	}
 	s.tellApplied(list, first)
 	open = slices.Clone(first)
-	for i, d := range deliveries {
+	for i, c := range list {
 		if open[i] {
 			continue
 		}
-		if _, err = s.store.OfferOne(ctx, id, d); ignoreNotFound(err) != nil {
+		if _, err = s.store.OfferOne(ctx, id, c.Delivery, c.Attempt); ignoreNotFound(err) != nil {
 			return nil, nil, err
 		}
 		open[i] = err == nil
@@ -129,11 +133,12 @@ func (s *Service) Started(ctx context.Context, id waybill.InstanceID, deliveries
 // Report records the outcome of a delivery on an instance, and returns once it is durable. A report that comes again,
 // too late, or for a delivery that the instance is no target of, changes nothing and is no error: the agent may forget it.
 func (s *Service) Report(ctx context.Context, id waybill.InstanceID, o Outcome) error {
+	of, attempt := attemptOf(o.Delivery)
 	e := waybill.Event{
-		To: o.Cause.Status(), Cause: o.Cause, Detail: truncate(o.Detail), Started: o.Started, Finished: o.Finished,
+		Attempt: attempt, To: o.Cause.Status(), Cause: o.Cause, Detail: truncate(o.Detail), Started: o.Started, Finished: o.Finished,
 		Reported: true, SHA256: o.SHA256, Change: o.Change, From: o.From,
 	}
-	_, err := s.apply(ctx, store.Change{Delivery: o.Delivery, Instance: id, Event: e, Diff: o.Diff})
+	_, err := s.apply(ctx, store.Change{Delivery: of, Instance: id, Event: e, Diff: o.Diff})
 	return err
 }
 

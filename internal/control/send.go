@@ -118,7 +118,7 @@ func (s *Service) accept(ctx context.Context, act *waybill.Act, req *SendRequest
 		}
 	}
 	if open {
-		s.tell(ctx, &store.Dispatch{Delivery: d.Delivery, Data: d.Data}, told, publishedFirst)
+		s.tell(ctx, &store.Dispatch{Delivery: d.Delivery, Attempt: 1, Data: d.Data}, told, publishedFirst)
 		s.deadline.set(d.Deadline.Add(s.cfg.Grace))
 		s.repeats.add(d.ID, d.Deadline, s.now()) // also for one that came while this was written
 	}
@@ -155,10 +155,7 @@ func (s *Service) newDelivery(who waybill.Principal, req *SendRequest) (*store.N
 	case req.Timeout == 0:
 		req.Timeout = DefaultTimeout
 	case req.Timeout > s.cfg.Limits.MaxTimeout:
-		return nil, &waybill.Error{
-			Code: waybill.TimeoutTooLong, Field: "Timeout",
-			Message: fmt.Sprintf("timeout %s is longer than %s", req.Timeout, s.cfg.Limits.MaxTimeout),
-		}
+		return nil, tooLongTimeout(req.Timeout, s.cfg.Limits.MaxTimeout)
 	}
 	req.Timeout = max(req.Timeout, s.cfg.Limits.MinTimeout)
 	now := s.now().Truncate(time.Millisecond)
@@ -171,6 +168,12 @@ func (s *Service) newDelivery(who waybill.Principal, req *SendRequest) (*store.N
 		},
 		Data: data, Sent: req.Content,
 	}, nil
+}
+
+func tooLongTimeout(timeout, limit time.Duration) error {
+	return &waybill.Error{
+		Code: waybill.TimeoutTooLong, Field: "Timeout", Message: fmt.Sprintf("timeout %s is longer than %s", timeout, limit),
+	}
 }
 
 func setDefault(v *string, to string) {
@@ -240,14 +243,14 @@ func tooOld(f *waybill.Facts) string {
 
 func clock(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// message is the Deliver message of d, the same for every instance.
+// message is the Deliver message of d, the same for every instance that is at this attempt.
 func (s *Service) message(d *store.Dispatch) (wire.Deliver, error) {
 	mode, err := waybill.ParseMode(d.File.Mode)
 	if err != nil {
 		return wire.Deliver{}, fmt.Errorf("delivery %s: %w", d.ID, err) // it was validated when it was accepted
 	}
 	m := wire.Deliver{
-		Delivery: string(d.ID), Sent: s.now().UnixMilli(), Deadline: d.Deadline.UnixMilli(),
+		Delivery: wire.AttemptID(string(d.ID), d.Attempt), Sent: s.now().UnixMilli(), Deadline: d.Deadline.UnixMilli(),
 		Name: d.File.Name, TargetDir: d.File.TargetDir, Content: d.Data, SHA256: d.SHA256[:],
 		Owner: d.File.Owner, Group: d.File.Group, Mode: waybill.ModeBits(mode), Overwrite: d.File.Overwrite,
 	}

@@ -28,7 +28,7 @@ func (s *Service) Stop(
 	case len(foreign) > 0:
 		return n, waybill.Errorf(waybill.InstanceNotFound, "instance %s is no target of delivery %s", foreign[0], id)
 	case errors.Is(err, store.ErrNotFound):
-		return n, waybill.Errorf(waybill.DeliveryNotFound, "there is no delivery %.80q in this account and region", id)
+		return n, errNoDelivery(id)
 	case err != nil:
 		return n, fmt.Errorf("stop: %w", err)
 	}
@@ -47,7 +47,8 @@ func (s *Service) Stop(
 	}
 	s.cancel(stopping)
 	if len(stopping) > 0 {
-		s.repeats.add(id, stopping[0].Deadline, s.now())
+		last := slices.MaxFunc(stopping, func(a, b store.Target) int { return a.Deadline.Compare(b.Deadline) })
+		s.repeats.add(id, last.Deadline, s.now())
 	}
 	return n, nil
 }
@@ -62,7 +63,7 @@ func (s *Service) cancel(targets []store.Target) {
 }
 
 func (s *Service) cancelOf(t *store.Target) wire.Cancel {
-	return wire.Cancel{Delivery: string(t.Delivery), Sent: s.now().UnixMilli(), Deadline: t.Deadline.UnixMilli()}
+	return wire.Cancel{Delivery: attemptID(&t.Target), Sent: s.now().UnixMilli(), Deadline: t.Deadline.UnixMilli()}
 }
 
 // cancelsFor returns what an instance, which has just come, is to stop. It is asked again, should it not answer.
@@ -87,7 +88,7 @@ func (s *Service) onlyGiven(ctx context.Context, reply *wire.PullReply, targets 
 		return err
 	}
 	reply.Deliveries = slices.DeleteFunc(reply.Deliveries, func(d wire.Deliver) bool {
-		return !slices.ContainsFunc(open, func(t store.Target) bool { return t.Delivery == waybill.DeliveryID(d.Delivery) })
+		return !slices.ContainsFunc(open, func(t store.Target) bool { return attemptID(&t.Target) == d.Delivery })
 	})
 	return nil
 }

@@ -123,7 +123,8 @@ func (s *Service) conclude(ctx context.Context, open []store.Overdue) error {
 			detail += fmt.Sprintf("; it was to be stopped since %s, and the machine has not answered", clock(o.Stopped))
 		}
 		list[i] = s.ending(o.Target, cause, detail)
-		list[i].From = o.Status // an acknowledgement that comes in between makes it another verdict
+		list[i].Attempt = o.Attempt // what is concluded of one ends no other
+		list[i].From = o.Status     // an acknowledgement that comes in between makes it another verdict
 	}
 	return s.applyAll(ctx, list)
 }

@@ -76,7 +76,8 @@ func (m *machine) next() Step {
 func (m *machine) plan(delivery string) *plan {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.plans[delivery]
+	first, _ := wire.ParseAttemptID(delivery) // a retry meets what the first attempt met
+	return m.plans[first]
 }
 
 // prepare makes m ready for a delivery.

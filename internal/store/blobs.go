@@ -95,17 +95,18 @@ func (s *Store) Content(ctx context.Context, digest [32]byte) ([]byte, error) {
 	return one(ctx, s.reads, scanOne[[]byte], `SELECT data FROM contents WHERE digest = ?`, digest[:])
 }
 
-// OpenContent returns where the content of a delivery is that is open for an instance, and until when it is; ErrNotFound if
-// it is not open, or not for it.
-func (s *Store) OpenContent(ctx context.Context, instance waybill.InstanceID, id waybill.DeliveryID) (waybill.Delivery, error) {
+// OpenContent returns where the content of a delivery is of which that attempt is open for an instance, and until when it is;
+// ErrNotFound if it is not open, or not for it.
+func (s *Store) OpenContent(ctx context.Context, instance waybill.InstanceID, id waybill.DeliveryID, attempt int) (waybill.Delivery, error) {
 	return one(ctx, s.brief, func(r *sql.Rows) (v waybill.Delivery, err error) {
+		var deadline int64
 		dest, done := deliveryFields(&v)
-		if err = r.Scan(dest...); err == nil {
+		if err = r.Scan(append(dest, &deadline)...); err == nil {
 			done()
+			v.Deadline = instant(deadline)
 		}
 		return v, err
-	}, deliveryColumns+` FROM deliveries d WHERE d.id = ? AND EXISTS (
-		SELECT 1 FROM targets t WHERE t.delivery = d.id AND t.instance = ? AND t.finished = 0)`, id, instance)
+	}, deliveryColumns+`, t.deadline`+openAttempt, id, instance, attempt)
 }
 
 // OpenLarge returns open targets of an instance that are to place a content larger than size bytes, at most limit.

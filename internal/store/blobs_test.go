@@ -70,12 +70,12 @@ func testLargeContents(t *testing.T, open opener) {
 	if err != nil || len(found) != 2 {
 		t.Errorf("%d are large: %v", len(found), err)
 	}
-	if d, err := f.OpenContent(ctx, "m0", "f-1"); err != nil || d.SHA256 != digest || d.Size != 3<<20 {
+	if d, err := f.OpenContent(ctx, "m0", "f-1", 1); err != nil || d.SHA256 != digest || d.Size != 3<<20 {
 		t.Errorf("open for its machine: %+v, %v", d, err)
 	}
 	f.apply(ended("f-1", "m0", waybill.CauseDeadline, f.clock()))
 	for what, of := range map[string][2]string{"another machine": {"m1", "f-2"}, "over": {"m0", "f-1"}, "no delivery": {"m0", "f-9"}} {
-		if _, err := f.OpenContent(ctx, waybill.InstanceID(of[0]), waybill.DeliveryID(of[1])); !errors.Is(err, ErrNotFound) {
+		if _, err := f.OpenContent(ctx, waybill.InstanceID(of[0]), waybill.DeliveryID(of[1]), 1); !errors.Is(err, ErrNotFound) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

@@ -342,42 +342,51 @@ func (s *Store) addTargets(ctx context.Context, q querier, items []waybill.Deliv
 }
 
 // Dispatch is a delivery as it goes to machines: without tags and targets, with its content, unless that is larger than
-// wire.MaxContent: then machines fetch it, and Data is nil.
+// wire.MaxContent: then machines fetch it, and Data is nil. Its Deadline is that of the attempt.
 type Dispatch struct {
 	waybill.Delivery
-	Data []byte
+	Attempt int
+	Data    []byte
 }
 
 func scanDispatch(r *sql.Rows) (v Dispatch, err error) {
 	var data []byte
+	var deadline int64
 	dest, done := deliveryFields(&v.Delivery)
-	if err = r.Scan(append(dest, &data)...); err != nil {
+	if err = r.Scan(append(dest, &data, &v.Attempt, &deadline)...); err != nil {
 		return v, err
 	}
 	done()
+	v.Deadline = instant(deadline)
 	if v.Size <= wire.MaxContent {
 		v.Data = bytes.Clone(notNil(data))
 	}
 	return v, nil
 }
 
-var dispatchColumns = deliveryColumns + fmt.Sprintf(`, CASE WHEN d.size <= %d THEN c.data END
-	FROM deliveries d LEFT JOIN contents c ON c.digest = d.digest`, wire.MaxContent)
+var dispatchColumns = deliveryColumns + fmt.Sprintf(`, CASE WHEN d.size <= %d THEN c.data END`, wire.MaxContent)
 
-// Dispatch returns a delivery to send; ErrNotFound if it is not there.
+const (
+	withContent = ` LEFT JOIN contents c ON c.digest = d.digest`
+	// openAttempt is a delivery with an attempt that is open for an instance: delivery, instance and attempt are its parameters.
+	openAttempt = ` FROM deliveries d JOIN targets t ON t.delivery = d.id AND t.created = d.created` + withContent + `
+		WHERE d.id = ? AND t.instance = ? AND t.attempt = ? AND t.finished = 0`
+)
+
+// Dispatch returns a delivery to send, at its first attempt; ErrNotFound if it is not there.
 func (s *Store) Dispatch(ctx context.Context, id waybill.DeliveryID) (Dispatch, error) {
-	return one(ctx, s.brief, scanDispatch, dispatchColumns+` WHERE d.id = ?`, id)
+	return one(ctx, s.brief, scanDispatch, dispatchColumns+`, 1, d.deadline FROM deliveries d`+withContent+` WHERE d.id = ?`, id)
 }
 
 // OpenFor returns deliveries that are open for an instance and not to stop, in order of ID after the given one, at most limit.
 func (s *Store) OpenFor(ctx context.Context, instance waybill.InstanceID, after waybill.DeliveryID, limit int) ([]Dispatch, error) {
-	return all(ctx, s.reads, scanDispatch, dispatchColumns+` WHERE d.id IN (
-			SELECT t.delivery FROM targets t WHERE t.instance = ? AND t.finished = 0 AND t.stopped = 0 AND t.delivery > ? ORDER BY t.delivery LIMIT ?)
-		ORDER BY d.id`, instance, after, limit)
+	return all(ctx, s.reads, scanDispatch, dispatchColumns+`, t.attempt, t.deadline FROM (
+			SELECT delivery, created, attempt, deadline FROM targets
+			WHERE instance = ? AND finished = 0 AND stopped = 0 AND delivery > ? ORDER BY delivery LIMIT ?) t
+		`+s.dialect.inOrder+` deliveries d ON d.id = t.delivery AND d.created = t.created`+withContent+` ORDER BY d.id`, instance, after, limit)
 }
 
-// OpenOne returns a delivery if it is open for an instance, and ErrNotFound otherwise.
-func (s *Store) OpenOne(ctx context.Context, instance waybill.InstanceID, id waybill.DeliveryID) (Dispatch, error) {
-	return one(ctx, s.brief, scanDispatch, dispatchColumns+` WHERE d.id = ? AND EXISTS (
-		SELECT 1 FROM targets t WHERE t.delivery = d.id AND t.instance = ? AND t.finished = 0)`, id, instance)
+// OpenOne returns a delivery if that attempt at it is open for an instance, and ErrNotFound otherwise.
+func (s *Store) OpenOne(ctx context.Context, instance waybill.InstanceID, id waybill.DeliveryID, attempt int) (Dispatch, error) {
+	return one(ctx, s.brief, scanDispatch, dispatchColumns+`, t.attempt, t.deadline`+openAttempt, id, instance, attempt)
 }

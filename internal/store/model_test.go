@@ -216,7 +216,7 @@ func (f *fixture) compare(rt *rapid.T, id waybill.DeliveryID, happened [][]happe
 		if string(got.Status) != status || string(got.Cause) != cause {
 			rt.Fatalf("%s is %s (%s) after %+v; want %s (%s)", machine(i), got.Status, got.Cause, list, status, cause)
 		}
-		_, err := f.OpenOne(f.t.Context(), machine(i), id)
+		_, err := f.OpenOne(f.t.Context(), machine(i), id, 1)
 		if want := status == "Pending" || status == "Running"; (err == nil) != want || got.Finished.IsZero() != want {
 			rt.Fatalf("%s is %s: open %v (%v), finished %v", machine(i), status, err == nil, err, got.Finished)
 		}

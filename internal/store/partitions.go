@@ -219,6 +219,9 @@ func (s *Store) dropPartition(ctx context.Context, on *statements, name string) 
 				if err := t.put(ctx, s.dialect.dropDiffs(), jsonRows(column(ids))); err != nil {
 					return err
 				}
+				if err := t.put(ctx, `DELETE FROM attempts WHERE delivery IN (SELECT value->>0 FROM `+s.dialect.rows+`)`, jsonRows(column(ids))); err != nil {
+					return err
+				}
 				if err := t.put(ctx, `DELETE FROM tags WHERE kind = 'delivery' AND resource IN (SELECT value->>0 FROM `+s.dialect.rows+`)`, jsonRows(column(ids))); err != nil {
 					return err
 				}

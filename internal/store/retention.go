@@ -47,7 +47,7 @@ func atMost(list []expired, targets int) []expired {
 
 // Expire removes up to limit ended deliveries of a scope that are older than before, or beyond the newest keep ones, with
 // their targets and tags, oldest first; fewer if they have very many targets. It returns how many, 0 when none is left. What to remove is looked up beside the writer, which only
-// deletes: a delivery that has ended never opens again.
+// deletes what was not retried meanwhile.
 func (s *Store) Expire(ctx context.Context, scope Scope, before time.Time, keep, limit int) (removed int, err error) {
 	// The newest delivery that is beyond keep; empty while there are fewer.
 	beyond, err := one(ctx, s.reads, scanOne[string], `SELECT id FROM deliveries WHERE account = ? AND region = ?
@@ -63,14 +63,19 @@ func (s *Store) Expire(ctx context.Context, scope Scope, before time.Time, keep,
 	}
 	old = atMost(old, maxExpired)
 	err = s.write(ctx, func(t *tx) error {
-		removed = len(old)
 		ids := make([]string, len(old))
 		for i, v := range old {
 			ids[i] = v.id
 		}
+		if ids, err = all(ctx, t, scanOne[string], `SELECT id FROM deliveries WHERE pending = 0 AND running = 0
+			AND id IN (SELECT value->>0 FROM `+s.dialect.rows+`)`+s.dialect.lockRows("id", "deliveries"), jsonRows(column(ids))); err != nil {
+			return fmt.Errorf("read deliveries: %w", err)
+		}
+		removed = len(ids)
 		for _, q := range []string{
 			`DELETE FROM targets WHERE delivery IN (SELECT value->>0 FROM ` + s.dialect.rows + `)`,
 			s.dialect.dropDiffs(),
+			`DELETE FROM attempts WHERE delivery IN (SELECT value->>0 FROM ` + s.dialect.rows + `)`,
 			`DELETE FROM tags WHERE kind = 'delivery' AND resource IN (SELECT value->>0 FROM ` + s.dialect.rows + `)`,
 			`DELETE FROM deliveries WHERE id IN (SELECT value->>0 FROM ` + s.dialect.rows + `)`,
 		} {

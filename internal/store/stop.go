@@ -161,7 +161,6 @@ func (s *Store) StoppingFor(ctx context.Context, instance waybill.InstanceID, li
 }
 
 // OfferOne is OpenOne for a delivery that may still be handed out: not one that is to stop.
-func (s *Store) OfferOne(ctx context.Context, instance waybill.InstanceID, id waybill.DeliveryID) (Dispatch, error) {
-	return one(ctx, s.brief, scanDispatch, dispatchColumns+` WHERE d.id = ? AND EXISTS (
-		SELECT 1 FROM targets t WHERE t.delivery = d.id AND t.instance = ? AND t.finished = 0 AND t.stopped = 0)`, id, instance)
+func (s *Store) OfferOne(ctx context.Context, instance waybill.InstanceID, id waybill.DeliveryID, attempt int) (Dispatch, error) {
+	return one(ctx, s.brief, scanDispatch, dispatchColumns+`, t.attempt, t.deadline`+openAttempt+` AND t.stopped = 0`, id, instance, attempt)
 }

@@ -74,10 +74,10 @@ func testStopTargets(t *testing.T, open opener) {
 			t.Errorf("what is to stop is %s: %d, %v", what, n, err)
 		}
 	}
-	if _, err := f.OfferOne(t.Context(), "m1", d); !errors.Is(err, ErrNotFound) {
+	if _, err := f.OfferOne(t.Context(), "m1", d, 1); !errors.Is(err, ErrNotFound) {
 		t.Errorf("offered by its ID: %v", err)
 	}
-	if _, err := f.OpenOne(t.Context(), "m1", d); err != nil {
+	if _, err := f.OpenOne(t.Context(), "m1", d, 1); err != nil {
 		t.Errorf("not open any more: %v", err)
 	}
 	asked, err := f.StoppingOf(t.Context(), d)

@@ -1176,14 +1176,14 @@ func testOpenOne(t *testing.T, open opener) {
 	f.enrol("m0")
 	f.enrol("m1")
 	d := f.delivery("f-1", 1)
-	if open, err := f.OpenOne(t.Context(), "m0", d); err != nil || open.ID != d || string(open.Data) != "content of f-1" {
+	if open, err := f.OpenOne(t.Context(), "m0", d, 1); err != nil || open.ID != d || string(open.Data) != "content of f-1" {
 		t.Errorf("%+v, %v", open, err)
 	}
-	if _, err := f.OpenOne(t.Context(), "m1", d); !errors.Is(err, ErrNotFound) {
+	if _, err := f.OpenOne(t.Context(), "m1", d, 1); !errors.Is(err, ErrNotFound) {
 		t.Errorf("of another instance: %v", err)
 	}
 	f.apply(ended(d, "m0", waybill.NoCause, epoch))
-	if _, err := f.OpenOne(t.Context(), "m0", d); !errors.Is(err, ErrNotFound) {
+	if _, err := f.OpenOne(t.Context(), "m0", d, 1); !errors.Is(err, ErrNotFound) {
 		t.Errorf("after its end: %v", err)
 	}
 }

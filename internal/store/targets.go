@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/openwaybill/waybill"
+	"github.com/openwaybill/waybill/internal/wire"
 )
 
 // Change is an event for one target.
@@ -27,16 +28,18 @@ type Target struct {
 	Deadline time.Time
 }
 
-const targetColumns = `SELECT t.delivery, t.instance, t.status, t.cause, t.detail, t.change, t.created, t.started, t.finished, t.updated, t.deadline, t.given, t.stopped`
+const targetColumns = `SELECT t.delivery, t.instance, t.status, t.cause, t.detail, t.change, t.created, t.started, t.finished, t.updated, t.deadline, t.given, t.stopped, t.attempt, t.begun`
 
 func targetFields(t *Target) (dest []any, done func()) {
-	var created, started, finished, updated, deadline, stopped int64
+	var created, started, finished, updated, deadline, stopped, begun int64
 	dest = []any{
 		&t.Delivery, &t.Instance, &t.Status, &t.Cause, &t.Detail, &t.Change, &created, &started, &finished, &updated, &deadline, &t.Given, &stopped,
+		&t.Attempt, &begun,
 	}
 	return dest, func() {
 		t.Created, t.Started, t.Finished = instant(created), instant(started), instant(finished)
 		t.Updated, t.Deadline, t.Stopped = instant(updated), instant(deadline), instant(stopped)
+		t.Begun = instant(begun)
 	}
 }
 
@@ -75,7 +78,8 @@ type targetKey struct {
 }
 
 // Apply applies events to their targets, in order, in one transaction together with the counts of their deliveries, and
-// returns which of them changed something. Events of targets that are not there change nothing.
+// returns which of them changed something. Events of targets that are not there change nothing. What is told of an attempt that
+// another has taken the place of can correct what is kept of it.
 func (s *Store) Apply(ctx context.Context, changes []Change) (applied []bool, err error) {
 	if len(changes) == 0 {
 		return nil, nil
@@ -105,6 +109,10 @@ func (s *Store) Apply(ctx context.Context, changes []Change) (applied []bool, er
 		for _, target := range list {
 			targets[targetKey{target.Delivery, target.Instance}] = target
 		}
+		past, err := s.pastAttempts(ctx, t, changes, targets)
+		if err != nil {
+			return err
+		}
 		now := s.now().UTC()
 		applied = make([]bool, len(changes))
 		changed := map[targetKey]heldTarget{}
@@ -114,6 +122,15 @@ func (s *Store) Apply(ctx context.Context, changes []Change) (applied []bool, er
 			key := targetKey{c.Delivery, c.Instance}
 			target, ok := targets[key]
 			if !ok {
+				continue
+			}
+			if old, ok := past[attemptKey{key, c.Attempt}]; ok {
+				if old.Target, applied[i] = old.Apply(c.Event, old.terms, now); applied[i] {
+					past[attemptKey{key, c.Attempt}] = old
+					if err := t.correctAttempt(ctx, &old.Target); err != nil {
+						return err
+					}
+				}
 				continue
 			}
 			next, ok := target.Apply(c.Event, target.terms, now)
@@ -268,20 +285,25 @@ func (s *Store) PendingOf(ctx context.Context, id waybill.DeliveryID) ([]waybill
 		WHERE t.delivery = ? AND t.finished = 0 AND t.stopped = 0 AND t.status = ? AND i.presence = ?`, id, waybill.Pending, waybill.Online)
 }
 
-// PendingDeliveries returns the deliveries that some machine has not acknowledged, or is to stop, and their deadlines.
+// PendingDeliveries returns the deliveries that some machine has not acknowledged, or is to stop, and the last of the
+// deadlines of those.
 func (s *Store) PendingDeliveries(ctx context.Context) (map[waybill.DeliveryID]time.Time, error) {
-	list, err := all(ctx, s.reads, scanTarget, `SELECT DISTINCT t.delivery, '', '', '', '', '', 0, 0, 0, 0, t.deadline, 0, 0
-		FROM targets t WHERE t.finished = 0 AND (t.status = ? OR t.stopped <> 0)`, waybill.Pending)
+	type row struct {
+		id       waybill.DeliveryID
+		deadline int64
+	}
+	list, err := all(ctx, s.reads, func(r *sql.Rows) (v row, err error) { return v, r.Scan(&v.id, &v.deadline) },
+		`SELECT t.delivery, MAX(t.deadline) FROM targets t WHERE t.finished = 0 AND (t.status = ? OR t.stopped <> 0) GROUP BY t.delivery`, waybill.Pending)
 	m := make(map[waybill.DeliveryID]time.Time, len(list))
-	for _, t := range list {
-		m[t.Delivery] = t.Deadline
+	for _, v := range list {
+		m[v.id] = instant(v.deadline)
 	}
 	return m, err
 }
 
 // Missing returns, of the open targets of the given instances that are not to stop, those whose delivery the instance does not
 // name as held.
-// held maps each instance to the deliveries its agent has.
+// held maps each instance to what its agent has, see wire.AttemptID.
 func (s *Store) Missing(ctx context.Context, held map[waybill.InstanceID][]waybill.DeliveryID) ([]Target, error) {
 	ids := make([]waybill.InstanceID, 0, len(held))
 	for id := range held {
@@ -294,7 +316,7 @@ func (s *Store) Missing(ctx context.Context, held map[waybill.InstanceID][]waybi
 	}
 	missing := open[:0]
 	for _, t := range open {
-		if !slices.Contains(held[t.Instance], t.Delivery) {
+		if !slices.Contains(held[t.Instance], waybill.DeliveryID(wire.AttemptID(string(t.Delivery), t.Attempt))) {
 			missing = append(missing, t)
 		}
 	}
