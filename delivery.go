@@ -53,7 +53,7 @@ type Delivery struct {
 	Tags          []Tag
 	Timeout       time.Duration
 	Created       time.Time
-	Deadline      time.Time // Created + Timeout; no target stays open long after it, unless it is retried
+	Deadline      time.Time // Created + Timeout, or later if it was retried; no target stays open long after it
 	DryRun        bool      // a rehearsal: machines say what would happen, and change nothing
 	Diff          bool      // of a rehearsal: machines also compare text line by line
 	Counts        Counts

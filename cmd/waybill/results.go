@@ -46,7 +46,8 @@ func newResultsCmd(e env) *cobra.Command {
 		Use:   "results [INVOKE_ID]",
 		Short: "show what became of deliveries",
 		Long: `Results lists deliveries, newest first. With the ID of one it shows every machine of it, and the exit code
-tells how it went; with --watch it waits until all that it lists are final.
+tells how it went; with --watch it waits until all that it lists are final. With --instance as well it lists the attempts
+on that machine, if there was more than one.
 
 ` + exitCodesHelp,
 		Example: `  waybill results
@@ -109,6 +110,12 @@ func (o *resultsOptions) run(ctx context.Context, e env, args []string) error {
 			}
 		}
 	}
+	var attempts []client.Attempt
+	if one && o.filter.Instance != "" && !o.json() && slices.ContainsFunc(found[0].Targets.Items, retried) {
+		if attempts, err = c.DescribeSendFileAttempts(ctx, o.filter.ID, o.filter.Instance); err != nil {
+			return err
+		}
+	}
 	var diffs []client.FileDiff
 	if o.diff {
 		if diffs, err = collectDiffs(ctx, c, o.filter.ID); err != nil {
@@ -116,6 +123,9 @@ func (o *resultsOptions) run(ctx context.Context, e env, args []string) error {
 		}
 	}
 	err = o.write(e, listed(found, diffs), func() io.WriterTo {
+		if attempts != nil {
+			return stacked{deliveryTable(found), text(""), targetTable(ctx, c, found), text(""), attemptTable(attempts)}
+		}
 		if one {
 			return stacked{deliveryTable(found), text(""), targetTable(ctx, c, found), diffText(diffs)}
 		}
@@ -363,12 +373,35 @@ func joinPath(dir, name string) string {
 // targetTable shows every machine of the deliveries.
 func targetTable(ctx context.Context, c *client.Client, found []client.Delivery) *term.Table {
 	names := instanceNames(ctx, c, found)
-	table := term.NewTable("MACHINE", "NAME", "STATUS", "CHANGE", "CODE", "DETAIL", "TIME")
+	head := []string{"MACHINE", "NAME", "STATUS", "CHANGE", "CODE", "DETAIL", "TIME"}
+	again := slices.ContainsFunc(found, func(d client.Delivery) bool { return slices.ContainsFunc(d.Targets.Items, retried) })
+	if again {
+		head = append(head, "ATTEMPT")
+	}
+	table := term.NewTable(head...)
 	for _, d := range found {
 		for _, t := range d.Targets.Items {
-			table.Add(string(t.Instance), cmp.Or(t.Name, names[t.Instance]), string(t.Status), string(t.Change), t.ErrorCode,
-				cmp.Or(t.Detail, t.ErrorInfo), cmp.Or(t.Finished, t.Updated))
+			row := []string{
+				string(t.Instance), cmp.Or(t.Name, names[t.Instance]), string(t.Status), string(t.Change), t.ErrorCode,
+				cmp.Or(t.Detail, t.ErrorInfo), cmp.Or(t.Finished, t.Updated),
+			}
+			if again {
+				row = append(row, strconv.Itoa(t.Attempt))
+			}
+			table.Add(row...)
 		}
+	}
+	return table
+}
+
+func retried(t client.Target) bool { return t.Attempt > 1 }
+
+// attemptTable shows every attempt at a delivery on a machine.
+func attemptTable(attempts []client.Attempt) *term.Table {
+	table := term.NewTable("ATTEMPT", "STATUS", "CHANGE", "CODE", "DETAIL", "BEGAN", "TIME")
+	for _, a := range attempts {
+		table.Add(strconv.Itoa(a.Number), string(a.Status), string(a.Change), a.ErrorCode, cmp.Or(a.Detail, a.ErrorInfo),
+			a.Created, cmp.Or(a.Finished, a.Updated))
 	}
 	return table
 }

@@ -83,6 +83,7 @@ type invokeInstance struct {
 	ErrorInfo        string         `doc:"likewise"`
 	Detail           string         `doc:"what happened in our own words; not in the ECS API"`
 	Change           waybill.Change `doc:"of a success: Created, Replaced or Unchanged, of a rehearsal WouldCreate, WouldReplace or WouldKeep, or empty where that cannot be told; not in the ECS API"`
+	Attempt          int32          `doc:"which attempt this is: 1, and one more with each RetrySendFile; not in the ECS API"`
 }
 
 type tag struct {
@@ -188,5 +189,6 @@ func invokeInstanceOf(t waybill.Target) invokeInstance {
 		ErrorInfo:        o.info,
 		Detail:           t.Detail,
 		Change:           t.Change,
+		Attempt:          int32(t.Attempt),
 	}
 }

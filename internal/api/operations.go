@@ -183,6 +183,7 @@ func deliveryOperations() []Operation {
 				{"`Detail` in InvokeInstance", "added: what happened in our words; clients ignore it", "no"},
 				{"`Change` in InvokeInstance", "added: whether a success created, replaced or left the file; clients ignore it", "no"},
 				{"`DryRun` in Invocation", "added: true for a rehearsal, whose Success says that nothing would stand in the way, and whose `Change` what would happen; else left out", "no"},
+				{"`Attempt` in InvokeInstance", "added: how often it was tried there; clients ignore it", "no"},
 				{"`InvocationStatus` that is none", "400 InvalidParameter", "not stated"},
 				{"a NextToken with other filters, in another region, of another account or operation", "400 InvalidParameter.NextToken; filters may be left out", "not stated"},
 			},
@@ -200,6 +201,22 @@ func steeringOperations() []Operation {
 		}, slices.Concat(regionalErrors, []string{
 			"InvalidInvokeId.NotFound", "InvalidInstance.NotFound", "InstanceIds.ExceedLimit",
 		}), (*call).stopSendFile),
+		row(Operation{
+			Name: "RetrySendFile", Version: versionECS, Kind: Write,
+			Action: "ecs:RetrySendFile", Resources: []string{arnInstance},
+			Summary:   "Tries a delivery again, under the same InvokeId, on instances on which it failed.",
+			Extension: "to repeat what failed only", Never: neverRegional,
+		}, slices.Concat(regionalErrors, []string{
+			"InvalidInvokeId.NotFound", "InvalidInstance.NotFound", "InstanceIds.ExceedLimit", "InvalidTimeout.ExceedLimit",
+		}), (*call).retrySendFile),
+		row(Operation{
+			Name: "DescribeSendFileAttempts", Version: versionECS, Kind: Read,
+			Action: "ecs:DescribeSendFileResults", Resources: []string{arnInstance},
+			Summary:   "Lists the attempts at a delivery on one of its instances, the first one first.",
+			Extension: "to see what became of attempts that were retried", Never: neverRegional,
+		}, slices.Concat(regionalErrors, []string{
+			"InvalidInvokeId.NotFound", "InvalidInstance.NotFound",
+		}), (*call).describeSendFileAttempts),
 	}
 }
 

@@ -73,6 +73,7 @@ type service interface {
 	deliveryService
 	summaryService
 	steeringService
+	retryingService
 	diffService
 	filesService
 	waitService

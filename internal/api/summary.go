@@ -71,7 +71,7 @@ type invocationHead struct {
 	SuccessCount     int32
 	FailedCount      int32 `doc:"instances that ended otherwise"`
 	CreationTime     string
-	Deadline         string          `doc:"when what is open ends"`
+	Deadline         string          `doc:"when what is open ends, at the latest"`
 	InvocationStatus waybill.Overall `doc:"overall"`
 	Tags             struct {
 		Tag list[tag]
@@ -171,6 +171,7 @@ type namedInstance struct {
 	Cause            waybill.Cause
 	Detail           string         `doc:"what happened in our own words"`
 	Change           waybill.Change `doc:"of a success: Created, Replaced or Unchanged, of a rehearsal WouldCreate, WouldReplace or WouldKeep, or empty where that cannot be told"`
+	Attempt          int32          `doc:"which attempt this is: 1, and one more with each RetrySendFile"`
 }
 
 func (c *call) describeSendFileTargets(
@@ -214,7 +215,7 @@ func (c *call) describeSendFileTargets(
 		i := invokeInstanceOf(t.Target)
 		return namedInstance{
 			i.InstanceId, t.Name, i.InvocationStatus, i.CreationTime, i.StartTime, i.FinishTime, i.UpdateTime,
-			i.ErrorCode, i.ErrorInfo, t.Cause, i.Detail, i.Change,
+			i.ErrorCode, i.ErrorInfo, t.Cause, i.Detail, i.Change, i.Attempt,
 		}
 	})
 	return out, nil

@@ -76,6 +76,7 @@ type NamedTarget struct {
 	Cause     waybill.Cause      `json:"Cause"`
 	Detail    string             `json:"Detail"`
 	Change    waybill.Change     `json:"Change"`
+	Attempt   int                `json:"Attempt"`
 }
 
 // TargetGroup counts instances on which a delivery ended, or stands, alike.

@@ -74,6 +74,7 @@ type Target struct {
 	ErrorInfo string             `json:"ErrorInfo"`
 	Detail    string             `json:"Detail"`                 // Waybill's own addition to ErrorInfo; may be empty
 	Change    waybill.Change     `json:"Change"`                 // likewise: what a success did
+	Attempt   int                `json:"Attempt"`                // which one this is; 0: the server does not tell
 	Name      string             `json:"InstanceName,omitempty"` // only of what Complete has filled in
 }
 

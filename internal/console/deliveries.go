@@ -178,6 +178,15 @@ func (c *Console) stopDelivery(v *visit) error {
 	return v.redirect(link(nil, "deliveries", id))
 }
 
+// retryDelivery tries again what failed. What it came to, the page tells.
+func (c *Console) retryDelivery(v *visit) error {
+	id := v.r.PathValue("id")
+	if _, err := v.api.RetrySendFile(v.ctx(), client.RetryRequest{Delivery: waybill.DeliveryID(id)}); err != nil {
+		return err
+	}
+	return v.redirect(link(nil, "deliveries", id))
+}
+
 // content downloads what was sent, byte for byte.
 func (c *Console) content(v *visit) error {
 	d, err := v.whole(v.r.PathValue("id"))
@@ -269,13 +278,13 @@ func (v *visit) export(kind, contentType string, write func() error) error {
 func (c *Console) exportCSV(v *visit) error {
 	return v.export("csv", "text/csv; charset=utf-8", func() error {
 		w := csv.NewWriter(v.w)
-		head := []string{"InstanceId", "InstanceName", "InvocationStatus", "ErrorCode", "ErrorInfo", "Detail", "Change", "CreationTime", "StartTime", "FinishTime"}
+		head := []string{"InstanceId", "InstanceName", "InvocationStatus", "ErrorCode", "ErrorInfo", "Detail", "Change", "Attempt", "CreationTime", "StartTime", "FinishTime"}
 		if err := w.Write(head); err != nil {
 			return err
 		}
 		err := v.eachTarget(func(t client.NamedTarget) error {
 			row := []string{
-				string(t.Instance), t.Name, string(t.Status), t.ErrorCode, t.ErrorInfo, t.Detail, string(t.Change), t.Created, t.Started, t.Finished,
+				string(t.Instance), t.Name, string(t.Status), t.ErrorCode, t.ErrorInfo, t.Detail, string(t.Change), strconv.Itoa(t.Attempt), t.Created, t.Started, t.Finished,
 			}
 			for i := range row {
 				row[i] = inert(row[i])

@@ -28,6 +28,7 @@ func (c *Console) routes() {
 	get("deliveries/{id}/targets.json", c.user(c.exportJSON))
 
 	post("deliveries/{id}/stop", c.form(c.stopDelivery))
+	post("deliveries/{id}/retry", c.form(c.retryDelivery))
 
 	get("send", c.user(c.sendPage))
 	post("send/preview", c.form(c.preview))

@@ -78,7 +78,11 @@ func (s *Store) Retry(ctx context.Context, d *waybill.Delivery, next []Target) e
 		if err := s.beginAttempts(ctx, t, made, d.ID, next); err != nil {
 			return err
 		}
-		return s.updateCounts(ctx, t, made, map[waybill.DeliveryID]*waybill.Counts{d.ID: counts})
+		if err := s.updateCounts(ctx, t, made, map[waybill.DeliveryID]*waybill.Counts{d.ID: counts}); err != nil {
+			return err
+		}
+		ends := millis(slices.MaxFunc(next, func(a, b Target) int { return a.Deadline.Compare(b.Deadline) }).Deadline)
+		return t.put(ctx, `UPDATE deliveries SET deadline = ? WHERE id = ? AND created = ? AND deadline < ?`, ends, d.ID, millis(d.Created), ends)
 	})
 }
 
