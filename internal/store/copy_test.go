@@ -54,6 +54,9 @@ func furnished(t *testing.T) *fixture {
 		})
 		if i%2 == 0 {
 			f.apply(ended(id, "m0", waybill.NoCause, f.clock()))
+		} else {
+			f.apply(ended(id, "m0", waybill.CauseExists, f.clock()))
+			f.retry(id)
 		}
 		if i == 7 {
 			c := ended(id, "m0", waybill.NoCause, f.clock())

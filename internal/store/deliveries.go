@@ -380,10 +380,13 @@ func (s *Store) Dispatch(ctx context.Context, id waybill.DeliveryID) (Dispatch, 
 
 // OpenFor returns deliveries that are open for an instance and not to stop, in order of ID after the given one, at most limit.
 func (s *Store) OpenFor(ctx context.Context, instance waybill.InstanceID, after waybill.DeliveryID, limit int) ([]Dispatch, error) {
-	return all(ctx, s.reads, scanDispatch, dispatchColumns+`, t.attempt, t.deadline FROM (
-			SELECT delivery, created, attempt, deadline FROM targets
-			WHERE instance = ? AND finished = 0 AND stopped = 0 AND delivery > ? ORDER BY delivery LIMIT ?) t
-		`+s.dialect.inOrder+` deliveries d ON d.id = t.delivery AND d.created = t.created`+withContent+` ORDER BY d.id`, instance, after, limit)
+	return all(ctx, s.reads, scanDispatch, s.openFor(), instance, after, limit)
+}
+
+func (s *Store) openFor() string {
+	return dispatchColumns + `, t.attempt, t.deadline FROM targets t
+		` + s.dialect.inOrder + ` deliveries d ON d.id = t.delivery AND d.created = t.created` + withContent + `
+		WHERE t.instance = ? AND t.finished = 0 AND t.stopped = 0 AND t.delivery > ? ORDER BY t.delivery LIMIT ?`
 }
 
 // OpenOne returns a delivery if that attempt at it is open for an instance, and ErrNotFound otherwise.

@@ -191,8 +191,8 @@ func testDeliveryComesBackAsStored(t *testing.T, open opener) {
 		Tags: []waybill.Tag{{Key: "a", Value: "1"}, {Key: "b"}}, Timeout: 90 * time.Second, Created: epoch,
 		Deadline: epoch.Add(90 * time.Second), Counts: waybill.Counts{Pending: 1, Failed: 1}, TargetCount: 2,
 	}, Targets: []waybill.Target{
-		{Delivery: "f-1", Instance: "z", Status: waybill.Pending, Created: epoch, Updated: epoch},
-		{Delivery: "f-1", Instance: "b", Status: waybill.Aborted, Cause: waybill.CauseUnknown, Detail: "why", Created: epoch, Finished: epoch, Updated: epoch},
+		{Delivery: "f-1", Instance: "z", Attempt: 1, Status: waybill.Pending, Created: epoch, Updated: epoch},
+		{Delivery: "f-1", Instance: "b", Attempt: 1, Status: waybill.Aborted, Cause: waybill.CauseUnknown, Detail: "why", Created: epoch, Finished: epoch, Updated: epoch},
 	}}
 	in := NewDelivery{Delivery: want.Delivery, Data: []byte("hello"), Sent: want.Content, Targets: want.Targets}
 	if err := f.AddDelivery(t.Context(), &in); err != nil {
@@ -974,12 +974,14 @@ func testEveryQueryHasItsIndex(t *testing.T, open opener) {
 		"deliveries": deliveryColumns + ` FROM deliveries d WHERE d.account = 'a' AND d.region = 'r' ORDER BY d.id DESC LIMIT 10`,
 		"counts of an instance": `SELECT t.instance, SUM(CASE WHEN t.finished > 0 THEN 1 ELSE 0 END), MAX(t.created) FROM targets t
 			WHERE t.instance IN ('a', 'b') GROUP BY t.instance`,
-		"gone":          overdueColumns + ` WHERE t.delivery = 'd' AND t.finished = 0 AND (i.state <> 'x' OR a.disabled AND t.status = 'y')`,
-		"by name":       deliveryColumns + ` FROM deliveries d WHERE d.account = 'a' AND d.region = 'r' AND d.name = 'n' ORDER BY d.id DESC LIMIT 10`,
-		"by status":     deliveryColumns + ` FROM deliveries d WHERE d.account = 'a' AND d.region = 'r' AND d.status = 's' ORDER BY d.id DESC LIMIT 10`,
-		"open":          dispatchColumns + ` WHERE d.id IN (SELECT t.delivery FROM targets t WHERE t.instance = 'i' AND t.finished = 0 AND t.delivery > '' ORDER BY t.delivery LIMIT 1)`,
-		"overdue":       targetColumns + ` FROM targets t JOIN instances i ON i.id = t.instance JOIN accounts a ON a.id = i.account WHERE t.finished = 0 AND t.deadline < 1 ORDER BY t.deadline LIMIT 1`,
-		"next deadline": `SELECT MIN(deadline) FROM targets WHERE finished = 0`,
+		"gone":             overdueColumns + ` WHERE t.delivery = 'd' AND t.finished = 0 AND (i.state <> 'x' OR a.disabled AND t.status = 'y')`,
+		"by name":          deliveryColumns + ` FROM deliveries d WHERE d.account = 'a' AND d.region = 'r' AND d.name = 'n' ORDER BY d.id DESC LIMIT 10`,
+		"by status":        deliveryColumns + ` FROM deliveries d WHERE d.account = 'a' AND d.region = 'r' AND d.status = 's' ORDER BY d.id DESC LIMIT 10`,
+		"open":             strings.NewReplacer("LIMIT ?", "LIMIT 1", "?", "'i'").Replace(f.openFor()),
+		"one that is open": strings.ReplaceAll(dispatchColumns+`, t.attempt, t.deadline`+strings.ReplaceAll(openAttempt, "attempt = ?", "attempt = 1"), "?", "'x'"),
+		"past attempts":    targetColumns + ` FROM attempts t WHERE t.delivery = 'd' AND t.instance = 'i' AND t.attempt < 2 ORDER BY t.attempt`,
+		"overdue":          targetColumns + ` FROM targets t JOIN instances i ON i.id = t.instance JOIN accounts a ON a.id = i.account WHERE t.finished = 0 AND t.deadline < 1 ORDER BY t.deadline LIMIT 1`,
+		"next deadline":    `SELECT MIN(deadline) FROM targets WHERE finished = 0`,
 		"missing": targetColumns + ` FROM (SELECT value->>0 AS instance FROM ` + none + `) k
 			` + f.dialect.inOrder + ` targets t ON t.instance = k.instance WHERE t.finished = 0 ORDER BY t.delivery`,
 		"instances":       instanceColumns + ` FROM instances i WHERE i.account = 'a' AND i.region = 'r' AND i.state <> 'x' ORDER BY i.registered DESC, i.id DESC LIMIT 1`,
