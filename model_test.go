@@ -39,7 +39,7 @@ var endings = map[Cause]struct {
 	"cancelled":         {status: "Aborted", machine: true},
 }
 
-// model is a target as docs/state-machine.md and docs/decisions/0002-corrections.md tell of it.
+// model is a target as docs/state-machine.md and decisions 2 and 19 tell of it.
 type model struct {
 	status            Status
 	cause             Cause
@@ -80,6 +80,15 @@ func (m *model) concluded(cause Cause, saw Status, created, now time.Time) bool 
 		return false
 	}
 	m.end(cause, now, created, now)
+	return true
+}
+
+// retried: what has failed, ten attempts at most.
+func (m *model) retried(attempt int) bool {
+	if m.status == "Pending" || m.status == "Running" || m.status == "Success" || attempt >= 10 {
+		return false
+	}
+	*m = model{status: "Pending"}
 	return true
 }
 
@@ -128,7 +137,8 @@ func TestTargetModel(t *testing.T) {
 		t.Errorf("docs/state-machine.md has %d causes, the code %d", len(known), len(Causes()))
 	}
 	run := func(rt *rapid.T) {
-		target := Target{Status: Pending, Created: created, Updated: created}
+		target := Target{Attempt: 1, Status: Pending, Created: created, Updated: created}
+		begun := created // the attempt
 		m := model{status: "Pending"}
 		now := created
 		saw := []Status{"", "Pending"} // what a server may have seen when it looked
@@ -144,7 +154,16 @@ func TestTargetModel(t *testing.T) {
 		for range rapid.IntRange(1, 20).Draw(rt, "events") {
 			now = now.Add(time.Duration(rapid.SampledFrom([]int{0, 1, 1000, 20_000, 61_000}).Draw(rt, "pause")) * time.Millisecond)
 			var e Event
-			switch kind := rapid.SampledFrom([]string{"ack", "report", "report", "conclude", "again"}).Draw(rt, "kind"); {
+			switch kind := rapid.SampledFrom([]string{"ack", "report", "report", "conclude", "again", "retry"}).Draw(rt, "kind"); {
+			case kind == "retry":
+				next, retrying := target.Retry(now)
+				if begins := m.retried(target.Attempt); begins != (retrying == RetryBegun) || !begins && next != target {
+					rt.Fatalf("retried at %v, %+v became %+v", now, target, next)
+				} else if begins {
+					begun, ended, corrected = now, 0, 0
+				}
+				target = next
+				continue
 			case kind == "again" && len(past) > 0:
 				e = rapid.SampledFrom(past).Draw(rt, "which")
 			case kind == "ack":
@@ -165,17 +184,21 @@ func TestTargetModel(t *testing.T) {
 			if e.To != "Running" && !e.Reported {
 				e.Finished = now
 			}
+			if e.Attempt == 0 { // otherwise it comes again
+				e.Attempt = target.Attempt
+			}
 			past = append(past, e)
 
 			was := m
 			var want bool
 			switch {
+			case e.Attempt != target.Attempt: // of one that is over
 			case e.To == "Running":
-				want = m.acknowledged(e.Started, created, now)
+				want = m.acknowledged(e.Started, begun, now)
 			case e.Reported:
-				want = m.reported(e.Cause, e.SHA256 != nil, e.Started, e.Finished, created, terms.Deadline, now)
+				want = m.reported(e.Cause, e.SHA256 != nil, e.Started, e.Finished, begun, terms.Deadline, now)
 			default:
-				want = m.concluded(e.Cause, e.From, created, now)
+				want = m.concluded(e.Cause, e.From, begun, now)
 			}
 			next, changed := target.Apply(e, terms, now)
 			if changed != want {
@@ -206,8 +229,8 @@ func TestTargetModel(t *testing.T) {
 			rt.Fatalf("%d endings, status %s, finished %v", ended, target.Status, target.Finished)
 		}
 		for _, at := range []time.Time{target.Started, target.Finished} {
-			if !at.IsZero() && (at.Before(created) || at.After(now)) {
-				rt.Fatalf("time %v lies outside %v … %v", at, created, now)
+			if !at.IsZero() && (at.Before(begun) || at.After(now)) {
+				rt.Fatalf("time %v lies outside %v … %v", at, begun, now)
 			}
 		}
 	}

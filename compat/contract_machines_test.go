@@ -461,6 +461,39 @@ func (c *contract) steering(f *fleet) {
 	k.refuse("StopSendFile", "InvalidInvokeId.NotFound", "", params{"InvokeId": "f-none"}, "")
 	k.refuse("StopSendFile", "InvalidInstance.NotFound", "no target", params{"InvokeId": open, "InstanceId": list("mi-none")}, "")
 	k.refuse("StopSendFile", "InstanceIds.ExceedLimit", "", params{"InvokeId": open, "InstanceId": copies(51, "mi-%d")}, "")
+	c.retrying(f, open)
+}
+
+// retrying is of a delivery that was cancelled.
+func (c *contract) retrying(f *fleet, cancelled string) {
+	k := f.root
+	retry := params{"InvokeId": cancelled, "InstanceId": list(f.silent), "Timeout": 3600, "ClientToken": "retry-1"}
+	for _, name := range []string{"all parameters", "repeated with its ClientToken"} {
+		k.ok("RetrySendFile", name, retry, want{"RetriedCount": 1, "SkippedCount": 0, "ExhaustedCount": 0})
+	}
+	k.ok("RetrySendFile", "of what is open", params{"InvokeId": cancelled}, want{"RetriedCount": 0, "SkippedCount": 1})
+	k.ok("DescribeSendFileResults", "of a second attempt", params{"InvokeId": cancelled}, want{
+		"Invocations.Invocation.0.InvokeInstances.InvokeInstance.0.Attempt":          2,
+		"Invocations.Invocation.0.InvokeInstances.InvokeInstance.0.InvocationStatus": "Pending",
+	})
+	k.ok("DescribeSendFileTargets", "of a second attempt", params{"InvokeId": cancelled}, want{"InvokeInstances.InvokeInstance.0.Attempt": 2})
+	k.ok("DescribeSendFileAttempts", "all parameters", params{"InvokeId": cancelled, "InstanceId": f.silent}, want{
+		"Attempts.Attempt.#": 2, "Attempts.Attempt.0.Attempt": 1, "Attempts.Attempt.0.InvocationStatus": "Aborted",
+		"Attempts.Attempt.0.ErrorCode": "DeliveryCancelled", "Attempts.Attempt.0.Cause": "cancelled", "Attempts.Attempt.1.InvocationStatus": "Pending",
+	})
+	k.ok("DescribeSendFileAttempts", "of a success", params{"InvokeId": f.delivery, "InstanceId": f.till}, want{
+		"Attempts.Attempt.#": 1, "Attempts.Attempt.0.InvocationStatus": "Success", "Attempts.Attempt.0.Change": "Created",
+	})
+	k.refuse("RetrySendFile", "MissingParameter", "InvokeId", nil, "InvokeId")
+	k.refuse("RetrySendFile", "InvalidInvokeId.NotFound", "", params{"InvokeId": "f-none"}, "")
+	k.refuse("RetrySendFile", "InvalidInstance.NotFound", "no target", params{"InvokeId": cancelled, "InstanceId": list("mi-none")}, "")
+	k.refuse("RetrySendFile", "InstanceIds.ExceedLimit", "", params{"InvokeId": cancelled, "InstanceId": copies(51, "mi-%d")}, "")
+	k.refuse("RetrySendFile", "InvalidTimeout.ExceedLimit", "", params{"InvokeId": cancelled, "Timeout": 86401}, "")
+	k.refuse("RetrySendFile", "InvalidParameter", "Timeout", params{"InvokeId": cancelled, "Timeout": "soon"}, "Timeout")
+	k.refuse("DescribeSendFileAttempts", "MissingParameter", "InvokeId", params{"InstanceId": f.silent}, "InvokeId")
+	k.refuse("DescribeSendFileAttempts", "MissingParameter", "InstanceId", params{"InvokeId": cancelled}, "InstanceId")
+	k.refuse("DescribeSendFileAttempts", "InvalidInvokeId.NotFound", "", params{"InvokeId": "f-none", "InstanceId": f.silent}, "")
+	k.refuse("DescribeSendFileAttempts", "InvalidInstance.NotFound", "no target", params{"InvokeId": cancelled, "InstanceId": "mi-none"}, "")
 }
 
 // instanceTokens are for machines with the official agent.
