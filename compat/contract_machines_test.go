@@ -471,6 +471,7 @@ func (c *contract) retrying(f *fleet, cancelled string) {
 	for _, name := range []string{"all parameters", "repeated with its ClientToken"} {
 		k.ok("RetrySendFile", name, retry, want{"RetriedCount": 1, "SkippedCount": 0, "ExhaustedCount": 0})
 	}
+	k.refuse("RetrySendFile", "IdempotentParameterMismatch", "", params{"InvokeId": cancelled, "ClientToken": "retry-1"}, "")
 	k.ok("RetrySendFile", "of what is open", params{"InvokeId": cancelled}, want{"RetriedCount": 0, "SkippedCount": 1})
 	k.ok("DescribeSendFileResults", "of a second attempt", params{"InvokeId": cancelled}, want{
 		"Invocations.Invocation.0.InvokeInstances.InvokeInstance.0.Attempt":          2,
@@ -491,7 +492,7 @@ func (c *contract) retrying(f *fleet, cancelled string) {
 	k.refuse("RetrySendFile", "InvalidTimeout.ExceedLimit", "", params{"InvokeId": cancelled, "Timeout": 86401}, "")
 	k.refuse("RetrySendFile", "InvalidParameter", "Timeout", params{"InvokeId": cancelled, "Timeout": "soon"}, "Timeout")
 	k.refuse("DescribeSendFileAttempts", "MissingParameter", "InvokeId", params{"InstanceId": f.silent}, "InvokeId")
-	k.refuse("DescribeSendFileAttempts", "MissingParameter", "InstanceId", params{"InvokeId": cancelled}, "InstanceId")
+	k.refuse("DescribeSendFileAttempts", "MissingParam.InstanceId", "", params{"InvokeId": cancelled}, "")
 	k.refuse("DescribeSendFileAttempts", "InvalidInvokeId.NotFound", "", params{"InvokeId": "f-none", "InstanceId": f.silent}, "")
 	k.refuse("DescribeSendFileAttempts", "InvalidInstance.NotFound", "no target", params{"InvokeId": cancelled, "InstanceId": "mi-none"}, "")
 }

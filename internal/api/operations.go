@@ -208,6 +208,7 @@ func steeringOperations() []Operation {
 			Extension: "to repeat what failed only", Never: neverRegional,
 		}, slices.Concat(regionalErrors, []string{
 			"InvalidInvokeId.NotFound", "InvalidInstance.NotFound", "InstanceIds.ExceedLimit", "InvalidTimeout.ExceedLimit",
+			"IdempotentParameterMismatch",
 		}), (*call).retrySendFile),
 		row(Operation{
 			Name: "DescribeSendFileAttempts", Version: versionECS, Kind: Read,
@@ -215,7 +216,7 @@ func steeringOperations() []Operation {
 			Summary:   "Lists the attempts at a delivery on one of its instances, the first one first.",
 			Extension: "to see what became of attempts that were retried", Never: neverRegional,
 		}, slices.Concat(regionalErrors, []string{
-			"InvalidInvokeId.NotFound", "InvalidInstance.NotFound",
+			"MissingParam.InstanceId", "InvalidInvokeId.NotFound", "InvalidInstance.NotFound",
 		}), (*call).describeSendFileAttempts),
 	}
 }

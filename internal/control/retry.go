@@ -102,7 +102,7 @@ func (s *Service) newAttempts(
 		if r.Instance, r.known = known[t.Instance]; !r.known {
 			r.ID = t.Instance
 		}
-		cause, detail, online := r.plan(now, d.Size)
+		cause, detail, online := r.plan(now, cargoOf(d))
 		if t.Given = online; cause != waybill.NoCause {
 			t.Status, t.Cause, t.Detail, t.Finished = cause.Status(), cause, detail, t.Begun
 		}

@@ -154,7 +154,9 @@ func (s *Store) pastAttempts(ctx context.Context, t *tx, changes []Change, targe
 		if err != nil {
 			return nil, fmt.Errorf("read a past attempt: %w", err)
 		}
-		past[key] = heldTarget{v.Target, waybill.Terms{Deadline: v.Deadline, SHA256: now.terms.SHA256}}
+		terms := now.terms
+		terms.Deadline = v.Deadline
+		past[key] = heldTarget{v.Target, terms}
 	}
 	return past, nil
 }

@@ -122,7 +122,7 @@ func testRetry(t *testing.T, open opener) {
 // sweepAt ends what an instance did not take until then.
 func (f *fixture) sweepAt(id waybill.DeliveryID, i waybill.InstanceID, after time.Duration) {
 	f.advance(after)
-	f.apply(Change{id, i, waybill.Event{To: waybill.Aborted, Cause: waybill.CauseAgentSilent, Finished: f.clock()}})
+	f.apply(Change{Delivery: id, Instance: i, Event: waybill.Event{To: waybill.Aborted, Cause: waybill.CauseAgentSilent, Finished: f.clock()}})
 }
 
 func TestRetryRaces(t *testing.T) { onEach(t, testRetryRaces) }
