@@ -59,7 +59,7 @@ func seedDelivery() control.DeliveryResult {
 		},
 		Content: "ZWNobyBoZWxsbw==",
 		Targets: []waybill.Target{{
-			Instance: "i-bp1hsglsw****", Status: waybill.Success, Created: at, Started: at, Finished: at, Updated: at,
+			Instance: "i-bp1hsglsw****", Attempt: 1, Status: waybill.Success, Created: at, Started: at, Finished: at, Updated: at,
 		}},
 	}
 }
@@ -72,8 +72,8 @@ func variedDelivery() control.DeliveryResult {
 	d.Tags = []waybill.Tag{{Key: "owner", Value: "zhangsan"}, {Key: "empty"}}
 	d.TargetCount, d.Counts = 2, waybill.Counts{Pending: 1, Failed: 1}
 	failed := d.Targets[0]
-	failed.Status, failed.Cause, failed.Detail = waybill.Failed, waybill.CauseWriteFailed, "no space left on device"
-	open := waybill.Target{Instance: "mi-2", Status: waybill.Pending, Created: d.Created, Updated: d.Created}
+	failed.Status, failed.Cause, failed.Detail, failed.Attempt = waybill.Failed, waybill.CauseWriteFailed, "no space left on device", 2
+	open := waybill.Target{Instance: "mi-2", Attempt: 1, Status: waybill.Pending, Created: d.Created, Updated: d.Created}
 	d.Targets = []waybill.Target{failed, open}
 	return d
 }
