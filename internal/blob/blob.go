@@ -4,6 +4,8 @@
 // server or in an S3-compatible store for several. It knows nothing of deliveries: whoever uses it decides what is kept,
 // and collects what nobody refers to with Walk and Delete.
 //
+// A content comes whole, with Put, or in pieces, however long that takes and whoever goes on with it: Begin, Append, Finish.
+//
 // Every Put of a content that is there already counts as writing it, within RenewAfter. So a collector that leaves alone
 // what was written less than KeepFor ago never takes away what somebody has just relied on and not yet noted.
 package blob
@@ -23,8 +25,9 @@ import (
 
 // What callers branch on.
 var (
-	ErrNotFound = errors.New("not found")                                // of Open
+	ErrNotFound = errors.New("not found")                                // of Open, and of an upload that is no more
 	ErrMismatch = errors.New("the content has another digest or length") // of Put
+	ErrFull     = errors.New("there is no space left")                   // of Begin and Append, on a disk
 )
 
 const (
@@ -33,7 +36,25 @@ const (
 	// KeepFor is the least age of what a collector may delete. It allows for RenewAfter, for what a Put and the writing
 	// of who refers to it may take, and for clocks that differ.
 	KeepFor = 24 * time.Hour
+	// UploadFor is how long after Begin an upload is there at least. Then Walk removes what there is of it.
+	UploadFor = 8 * 24 * time.Hour
 )
+
+// PieceSize is the length of every piece of an upload but the last: S3 takes 10,000 parts of 5 MiB or more.
+const PieceSize = 8 << 20
+
+// Upload is a content that comes in pieces.
+type Upload struct {
+	ID     string // from Begin
+	Digest [sha256.Size]byte
+	Size   int64 // of the whole, in bytes
+}
+
+// Piece is a piece that the store has.
+type Piece struct {
+	Number int    // it was appended under
+	Mark   string // what Append returned
+}
 
 // Entry is a content that is there.
 type Entry struct {
@@ -50,6 +71,18 @@ type Store interface {
 	// returns ErrMismatch. When it returns without an error, the content is durable. If it is there already, r may be left
 	// unread.
 	Put(ctx context.Context, digest [sha256.Size]byte, size int64, r io.Reader) error
+	// Begin begins an upload, and returns its ID.
+	Begin(ctx context.Context, digest [sha256.Size]byte, size int64) (id string, err error)
+	// Append keeps a piece, whose first byte belongs at offset, a multiple of PieceSize. When it returns without an error, the
+	// piece is durable; the mark it returns is for Finish. A try whose piece may not count, because another may go on with the
+	// upload meanwhile, must leave the number, from 1 on, to none that counts; of those that count, the numbers rise with the
+	// offsets. On a disk, nobody may append to the upload at the same time.
+	Append(ctx context.Context, u Upload, number int, offset int64, piece []byte) (mark string, err error)
+	// Finish makes a content of its pieces, which are all of it, in their order. Their digest is for the caller to know before.
+	// When it returns without an error, the content is durable. It may be called again.
+	Finish(ctx context.Context, u Upload, pieces []Piece) error
+	// Abort removes what there is of an upload. It is no error if there is nothing.
+	Abort(ctx context.Context, u Upload) error
 	// Open returns a content from an offset on, which is at most its size, and its whole size, both in bytes; or
 	// ErrNotFound. Reading ends with ctx. The reader must be closed. What it gives is not verified again: only who reads
 	// the whole can do that.

@@ -36,10 +36,11 @@ const (
 )
 
 const (
-	incoming   = "incoming"
-	putPrefix  = "put-"
-	copyBuffer = 256 << 10 // bytes
-	dirBatch   = 256       // names read at a time
+	incoming     = "incoming"
+	putPrefix    = "put-"
+	uploadPrefix = "upload-"
+	copyBuffer   = 256 << 10 // bytes
+	dirBatch     = 256       // names read at a time
 )
 
 func openDisk(dir string) (Store, error) {
@@ -63,7 +64,7 @@ func openDisk(dir string) (Store, error) {
 	return d, nil
 }
 
-// clear removes what processes that have died left unfinished.
+// clear removes what processes that have died left unfinished and nobody can go on with.
 func (d *disk) clear() error {
 	dir := filepath.Join(d.dir, incoming)
 	left, err := os.ReadDir(dir)
@@ -109,10 +110,17 @@ func (d *disk) Put(ctx context.Context, digest [sha256.Size]byte, size int64, r 
 		}
 	}
 	// Also if it was there: who wrote it may not have come so far yet.
+	if err := d.syncDirs(dirs); err != nil {
+		return fmt.Errorf("put %x: %w", digest, err)
+	}
+	return nil
+}
+
+func (d *disk) syncDirs(dirs [3]string) error {
 	d.next(stepSyncDir)
 	for _, dir := range dirs {
 		if err := syncDir(dir); err != nil {
-			return fmt.Errorf("put %x: %w", digest, err)
+			return err
 		}
 	}
 	return nil
@@ -155,18 +163,23 @@ func (d *disk) write(src *source, path string, dirs [3]string) (err error) {
 	if err := errors.Join(tmp.Sync(), tmp.Close()); err != nil {
 		return fmt.Errorf("put %x: %w", src.digest, err)
 	}
+	if err := d.publish(tmp.Name(), path, dirs); err != nil {
+		return fmt.Errorf("put %x: %w", src.digest, err)
+	}
+	return nil
+}
+
+// publish moves a whole content, which is durable, to path.
+func (d *disk) publish(from, path string, dirs [3]string) error {
 	for _, dir := range []string{dirs[1], dirs[0]} {
 		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("put %x: %w", src.digest, err)
+			return err
 		}
 	}
 	d.next(stepRename)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return fmt.Errorf("put %x: %w", src.digest, err)
-	}
-	return nil
+	return os.Rename(from, path)
 }
 
 func (d *disk) Open(ctx context.Context, digest [sha256.Size]byte, offset int64) (io.ReadCloser, int64, error) {
@@ -221,7 +234,11 @@ func (d *disk) Delete(_ context.Context, digest [sha256.Size]byte, before time.T
 	return nil
 }
 
+// Walk also removes uploads that nobody has appended to for UploadFor.
 func (d *disk) Walk(ctx context.Context, fn func(Entry) error) error {
+	if err := d.clearUploads(time.Now().Add(-UploadFor)); err != nil {
+		return fmt.Errorf("remove uploads that were never finished: %w", err)
+	}
 	return eachName(d.dir, func(upper string) error {
 		if len(upper) != 2 {
 			return nil

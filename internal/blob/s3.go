@@ -267,34 +267,46 @@ func (s *s3) putParts(ctx context.Context, src *source, size int64) (err error) 
 				return err
 			}
 		}
-		var sent minio.ObjectPart
-		sum := fmt.Sprintf("%x", sha256.Sum256(part))
-		if err := s.retry(ctx, func() (err error) {
-			within, body := s.lend(ctx, part)
-			defer body.takeBack()
-			sent, err = s.client.PutObjectPart(within, s.at.bucket, key, id, len(parts)+1, body, int64(len(part)),
-				minio.PutObjectPartOptions{Sha256Hex: sum, DisableContentSha256: true})
-			return err
-		}); err != nil {
+		sent, err := s.sendPart(ctx, key, id, len(parts)+1, part)
+		if err != nil {
 			return fmt.Errorf("put %x: %w", src.digest, err)
 		}
-		parts = append(parts, minio.CompletePart{PartNumber: sent.PartNumber, ETag: sent.ETag})
+		parts = append(parts, sent)
 	}
-	err = s.retry(ctx, func() error {
-		_, err := s.client.CompleteMultipartUpload(ctx, s.at.bucket, key, id, parts, minio.PutObjectOptions{})
+	if err := s.complete(ctx, src.digest, size, id, parts); err != nil {
+		return fmt.Errorf("put %x: %w", src.digest, err)
+	}
+	return nil
+}
+
+// sendPart uploads one part.
+func (s *s3) sendPart(ctx context.Context, key, id string, number int, part []byte) (minio.CompletePart, error) {
+	var sent minio.ObjectPart
+	sum := fmt.Sprintf("%x", sha256.Sum256(part))
+	err := s.retry(ctx, func() (err error) {
+		within, body := s.lend(ctx, part)
+		defer body.takeBack()
+		sent, err = s.client.PutObjectPart(within, s.at.bucket, key, id, number, body, int64(len(part)),
+			minio.PutObjectPartOptions{Sha256Hex: sum, DisableContentSha256: true})
+		return err
+	})
+	return minio.CompletePart{PartNumber: sent.PartNumber, ETag: sent.ETag}, err
+}
+
+// complete makes a content of its parts.
+func (s *s3) complete(ctx context.Context, digest [sha256.Size]byte, size int64, id string, parts []minio.CompletePart) error {
+	err := s.retry(ctx, func() error {
+		_, err := s.client.CompleteMultipartUpload(ctx, s.at.bucket, s.key(digest), id, parts, minio.PutObjectOptions{})
 		return err
 	})
 	if isCode(err, codeNoSuchUpload) {
 		// It may have been completed by a try whose answer was lost.
 		var info minio.ObjectInfo
-		if info, err = s.stat(ctx, src.digest); err == nil && info.Size != size {
+		if info, err = s.stat(ctx, digest); err == nil && info.Size != size {
 			err = away(fmt.Errorf("there are %d of %d bytes", info.Size, size))
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("put %x: %w", src.digest, err)
-	}
-	return nil
+	return err
 }
 
 // lent is a part in the hands of a transport, which may go on reading when its request has long failed. The buffer can be
@@ -460,7 +472,8 @@ func (s *s3) Delete(ctx context.Context, digest [sha256.Size]byte, before time.T
 	return nil
 }
 
-// Walk also removes uploads that were begun more than KeepFor ago: whoever made them has died.
+// Walk also removes uploads that were begun more than UploadFor ago: whoever made them has died, or was given up by their
+// clients.
 func (s *s3) Walk(ctx context.Context, fn func(Entry) error) error {
 	if err := s.clear(ctx); err != nil {
 		return fmt.Errorf("remove uploads that were never finished: %w", err)
@@ -512,7 +525,7 @@ func (s *s3) clear(ctx context.Context) error {
 			if up.Err != nil {
 				return up.Err
 			}
-			if _, ok := digestOf(up.Key[len(s.base()):]); !ok || s.now().Sub(up.Initiated) < KeepFor {
+			if _, ok := digestOf(up.Key[len(s.base()):]); !ok || s.now().Sub(up.Initiated) < UploadFor {
 				continue
 			}
 			if err := s.client.AbortMultipartUpload(ctx, s.at.bucket, up.Key, up.UploadID); err != nil && !isCode(err, codeNoSuchUpload) {

@@ -365,7 +365,7 @@ func TestAbandonedUploads(t *testing.T) {
 	if left := at.left(t); len(left) != 3 {
 		t.Errorf("young: %q are left", left)
 	}
-	s.now = func() time.Time { return time.Now().Add(KeepFor + time.Minute) }
+	s.now = func() time.Time { return time.Now().Add(UploadFor + time.Minute) }
 	walk(t, s)
 	if left := at.left(t); len(left) != 2 {
 		t.Errorf("old: %q are left", left)

@@ -33,9 +33,14 @@ func (s *Store) keepBlob(ctx context.Context, t *tx, digest, content []byte) err
 		WHERE blobs.content IS NULL AND excluded.content IS NOT NULL`, digest, of); err != nil {
 		return err
 	}
+	return s.useBlob(ctx, t, digest)
+}
+
+// useBlob keeps a content that was noted before from whoever collects.
+func (s *Store) useBlob(ctx context.Context, t *tx, digest []byte) error {
 	query := `SELECT condemned FROM blobs WHERE digest = ?`
 	if s.dialect.shared {
-		query += ` FOR SHARE` // until the delivery is there, nobody condemns it
+		query += ` FOR SHARE` // until what refers to it is there, nobody condemns it
 	}
 	condemned, err := one(ctx, t, scanOne[int64], query, digest)
 	if errors.Is(err, ErrNotFound) || err == nil && condemned != 0 {
@@ -44,11 +49,20 @@ func (s *Store) keepBlob(ctx context.Context, t *tx, digest, content []byte) err
 	return err
 }
 
-// blobInUse tells, of a row b of blobs, whether a delivery refers to it.
-const blobInUse = `(EXISTS (SELECT 1 FROM deliveries d WHERE d.digest = b.digest)
-	OR EXISTS (SELECT 1 FROM deliveries d WHERE d.digest = b.content AND d.sent_digest = b.digest))`
+// lockBlob keeps others from using a content: what they did before, the next statement sees.
+func (s *Store) lockBlob(ctx context.Context, t *tx, digest []byte) error {
+	if !s.dialect.shared {
+		return nil
+	}
+	return t.put(ctx, `SELECT 1 FROM blobs WHERE digest = ? FOR UPDATE`, digest)
+}
 
-// Condemn marks a large content as about to be removed, unless a delivery refers to it: no delivery will, until Removed. It
+// blobInUse tells, of a row b of blobs, whether a delivery or an upload refers to it.
+const blobInUse = `(EXISTS (SELECT 1 FROM deliveries d WHERE d.digest = b.digest)
+	OR EXISTS (SELECT 1 FROM deliveries d WHERE d.digest = b.content AND d.sent_digest = b.digest)
+	OR EXISTS (SELECT 1 FROM uploads u WHERE u.digest = b.digest) OR EXISTS (SELECT 1 FROM uploaded u WHERE u.digest = b.digest))`
+
+// Condemn marks a large content as about to be removed, unless a delivery or an upload refers to it: none will, until Removed. It
 // reports whether it is marked, also if it was before.
 func (s *Store) Condemn(ctx context.Context, digest [32]byte) (condemned bool, err error) {
 	used, err := one(ctx, s.brief, scanOne[bool], `SELECT `+blobInUse+` FROM blobs b WHERE b.digest = ?`, digest[:])
@@ -59,10 +73,8 @@ func (s *Store) Condemn(ctx context.Context, digest [32]byte) (condemned bool, e
 		if err := t.put(ctx, `INSERT INTO blobs (digest) VALUES (?) ON CONFLICT DO NOTHING`, digest[:]); err != nil {
 			return err
 		}
-		if s.dialect.shared { // what another server adds meanwhile, the next statement sees
-			if err := t.put(ctx, `SELECT 1 FROM blobs WHERE digest = ? FOR UPDATE`, digest[:]); err != nil {
-				return err
-			}
+		if err := s.lockBlob(ctx, t, digest[:]); err != nil {
+			return err
 		}
 		n, err := t.exec(ctx, `UPDATE blobs AS b SET condemned = CASE condemned WHEN 0 THEN CAST(? AS BIGINT) ELSE condemned END
 			WHERE digest = ? AND NOT `+blobInUse, millis(s.now()), digest[:])

@@ -55,8 +55,9 @@ const (
 	copyLock = schemaLock + 2 // key of the advisory lock of whoever copies
 )
 
-// notCopied are the tables of which a copy must begin empty: what servers note of themselves.
-var notCopied = []string{"leases", "servers", "writers", "schema_bounds", "goose_db_version", "copying", "copying_tables"}
+// notCopied are the tables of which a copy must begin empty: what servers note of themselves, and uploads under way, whose
+// pieces are where the server of the original keeps them.
+var notCopied = []string{"leases", "servers", "writers", "schema_bounds", "goose_db_version", "copying", "copying_tables", "uploads", "upload_pieces"}
 
 // Copy copies a SQLite database to an empty PostgreSQL database, and compares both. A copy that was interrupted is gone on
 // with by the next call. Until it is complete no server starts on the copy. It returns what was copied, by the order it was

@@ -71,6 +71,9 @@ func furnished(t *testing.T) *fixture {
 		f.advance(7 * time.Hour)
 	}
 	must(f.AddSession(ctx, "token", Session{Account: "a", AccessKey: "key-1", Created: f.clock(), Used: f.clock(), Expires: f.clock().Add(time.Hour)}, 5))
+	up := f.mustUpload("u1", "a", "uploaded", 5<<20)
+	must(f.FinishUpload(ctx, &up, f.clock().Add(time.Hour)))
+	f.mustUpload("u2", "a", "not finished", 5<<20) // stays behind
 	f.writes.group.Flush()
 	return f
 }

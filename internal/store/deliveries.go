@@ -24,6 +24,8 @@ type NewDelivery struct {
 	// Large tells that the store of large contents has Data, and SentLarge, if not nil, that it has Sent under that digest.
 	Large     bool
 	SentLarge *[32]byte
+	// Held tells that Data was not given: the store of large contents had it before, and so must have it still.
+	Held bool
 	// Targets, in the order asked for. Those whose Status is final end with the delivery's creation.
 	Targets []waybill.Target
 }
@@ -106,6 +108,9 @@ func (s *Store) keepContent(ctx context.Context, t *tx, d *NewDelivery) error {
 		if err := s.keepBlob(ctx, t, d.SentLarge[:], d.SHA256[:]); err != nil {
 			return err
 		}
+	}
+	if d.Held {
+		return s.useBlob(ctx, t, d.SHA256[:])
 	}
 	if d.Large {
 		return s.keepBlob(ctx, t, d.SHA256[:], nil)
