@@ -84,6 +84,9 @@ type Target struct {
 // MaxContent is the most that Limits.ContentBytes may be: 64 MiB, written as Base64.
 const MaxContent = (64<<20 + 2) / 3 * 4
 
+// MaxUpload is the most bytes of a content that is uploaded and sent by its digest: 16 GiB.
+const MaxUpload = 16 << 30
+
 // Limits bounds what one request may ask. DefaultLimits gives the published values.
 type Limits struct {
 	Instances    int           // instances that one SendFile names one by one

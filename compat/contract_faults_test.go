@@ -14,6 +14,7 @@ import (
 
 	_ "modernc.org/sqlite" // the driver of the server's database
 
+	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/api"
 	"github.com/openwaybill/waybill/internal/server"
 	"github.com/openwaybill/waybill/internal/testenv"
@@ -46,10 +47,10 @@ func plain(op string) params {
 var (
 	plainValues = map[string]string{
 		"RegionId": testenv.Region, "InstanceId": "mi-none", "TargetDir": "/srv", "PolicyDocument": everything,
-		"SettingType": "AgentUpgradeConfig", "PolicyAction": "ecs:SendFile", "InstanceName": "till",
+		"ContentDigest": waybill.FormatDigest([32]byte{}), "Size": "1", "SettingType": "AgentUpgradeConfig", "PolicyAction": "ecs:SendFile", "InstanceName": "till",
 	}
 	plainExtras = map[string]params{
-		"SendFile": {"InstanceId": list("mi-none")}, "PreviewSendFile": {"ResourceTag": oneTag("k", "v")},
+		"SendFile": {"InstanceId": list("mi-none"), "Content": "x"}, "PreviewSendFile": {"ResourceTag": oneTag("k", "v")},
 		"TagResources":        {"ResourceId": list("mi-none"), "Tag": oneTag("k", "v")},
 		"UntagResources":      {"ResourceId": list("mi-none"), "TagKey": list("k")},
 		"CreatePolicyVersion": {"SetAsDefault": true},
@@ -210,6 +211,7 @@ func (c *contract) quotas() {
 		l := &cfg.Control
 		l.Users, l.UserGroups, l.Policies, l.Attachments, l.ResourceGroups = 1, 1, 1, 1, 1
 		l.AccessKeys, l.Activations.PerRegion, l.Instances, l.Limits.Targets = 1, 1, 1, 1
+		l.Uploads = 1
 	})
 	k := c.root(s)
 	k.must("CreateUser", params{"UserName": "ann"})
@@ -229,6 +231,8 @@ func (c *contract) quotas() {
 	k.refuse("CreateAccessKey", "LimitExceeded.User.AccessKey", "", params{"UserName": "ann"}, "")
 	k.must("CreateResourceGroup", params{"Name": "shops"})
 	k.refuse("CreateResourceGroup", "LimitExceeded.ResourceGroup", "", params{"Name": "depots"}, "")
+	k.must("CreateContentUpload", params{"ContentDigest": waybill.FormatDigest([32]byte{1}), "Size": 1})
+	k.refuse("CreateContentUpload", "LimitExceeded.ContentUpload", "", params{"ContentDigest": waybill.FormatDigest([32]byte{2}), "Size": 1}, "")
 	only := k.must("CreateActivation", nil).text("ActivationId")
 	k.refuse("CreateActivation", "ActivationCount.ExceedLimit", "", nil, "1")
 	k.must("DeleteActivation", params{"ActivationId": only})

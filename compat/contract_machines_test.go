@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
 
+	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/agent"
 	"github.com/openwaybill/waybill/internal/api"
 	"github.com/openwaybill/waybill/internal/server"
@@ -361,6 +363,7 @@ func (c *contract) summaries(f *fleet) {
 	k.refuse("DescribeSendFileTargets", "MissingParameter", "InvokeId", nil, "InvokeId")
 
 	c.steering(f)
+	c.uploads(f)
 	stands := k.ok("WaitSendFileInvocation", "without a mark", params{"InvokeId": f.delivery}, want{
 		"InvocationStatus": "Success", "VmCount": 1, "PendingCount": 0, "RunningCount": 0, "SuccessCount": 1, "FailedCount": 0,
 	})
@@ -495,6 +498,54 @@ func (c *contract) retrying(f *fleet, cancelled string) {
 	k.refuse("DescribeSendFileAttempts", "MissingParam.InstanceId", "", params{"InvokeId": cancelled}, "")
 	k.refuse("DescribeSendFileAttempts", "InvalidInvokeId.NotFound", "", params{"InvokeId": "f-none", "InstanceId": f.silent}, "")
 	k.refuse("DescribeSendFileAttempts", "InvalidInstance.NotFound", "no target", params{"InvokeId": cancelled, "InstanceId": "mi-none"}, "")
+}
+
+// uploads are of contents that are sent by their digests.
+func (c *contract) uploads(f *fleet) {
+	k := f.root
+	const content = "port = 83\n"
+	digest := waybill.FormatDigest(sha256.Sum256([]byte(content)))
+	file := func(change params) params {
+		p := params{"InstanceId": list(f.till), "Name": "uploaded.conf", "TargetDir": "/srv/app", "ContentDigest": digest, "Overwrite": true}
+		maps.Copy(p, change)
+		return p
+	}
+	k.refuse("SendFile", "ContentDigest.NotFound", "", file(nil), "")
+	k.refuse("SendFile", "InvalidParameter.ContentDigest", "", file(params{"ContentDigest": digest[:70]}), "")
+	k.refuse("SendFile", "InvalidParameter.Conflict", "two contents", file(params{"Content": "x"}), "Content cannot be given together with ContentDigest")
+	k.refuse("SendFile", "MissingParameter", "Content", file(params{"ContentDigest": ""}), "Content")
+
+	all := params{"ContentDigest": digest, "Size": len(content)}
+	location := k.ok("CreateContentUpload", "all parameters", all, want{"Exists": false, "Offset": 0}).text("Location")
+	k.ok("CreateContentUpload", "that is under way", all, want{"Exists": false, "Offset": 0})
+	r, err := http.NewRequestWithContext(c.t.Context(), http.MethodPatch, "http://"+k.addrs["http"]+location, strings.NewReader(content))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for name, value := range map[string]string{
+		"Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream",
+	} {
+		r.Header.Set(name, value)
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusNoContent {
+		c.t.Fatalf("the location answers %s", answer.Status)
+	}
+	k.ok("CreateContentUpload", "that is there", all, want{"Exists": true, "Location": "", "ExpiredTime": ""})
+	id := k.ok("SendFile", "by its digest", file(nil), nil).text("InvokeId")
+	k.await("DescribeSendFileResults", "of an uploaded content", params{"InvokeId": id}, want{
+		"Invocations.Invocation.0.InvocationStatus": "Success", "Invocations.Invocation.0.ContentType": "Base64",
+		"Invocations.Invocation.0.Content": "cG9ydCA9IDgzCg==",
+	})
+	k.refuse("CreateContentUpload", "MissingParameter", "ContentDigest", params{"ContentDigest": ""}, "ContentDigest")
+	k.refuse("CreateContentUpload", "MissingParameter", "Size", params{"ContentDigest": digest, "Size": ""}, "Size")
+	k.refuse("CreateContentUpload", "InvalidParameter.ContentDigest", "", params{"ContentDigest": "md5:00", "Size": 1}, "")
+	k.refuse("CreateContentUpload", "InvalidParameter.Size", "too much", params{"ContentDigest": digest, "Size": int64(16<<30 + 1)}, "")
+	k.refuse("CreateContentUpload", "InvalidParameter.Size", "another", params{"ContentDigest": digest, "Size": 11}, "the content with this digest has 10 bytes, not 11")
 }
 
 // instanceTokens are for machines with the official agent.

@@ -151,6 +151,8 @@ func (o *serverOptions) addFlags(f *pflag.FlagSet) {
 	f.IntVar(&c.Limits.Targets, "max-targets", c.Limits.Targets, "instances that one SendFile reaches by a list or a selector")
 	f.IntVar(&c.Limits.ContentBytes, "max-content", c.Limits.ContentBytes,
 		"bytes of the content of one SendFile, as Base64")
+	f.Int64Var(&c.MaxUpload, "max-upload", c.MaxUpload, "bytes of the largest content that may be uploaded, to be sent by its digest")
+	f.IntVar(&c.Uploads, "max-uploads", c.Uploads, "uploads of an account that are not finished")
 	f.DurationVar(&c.Limits.MaxTimeout, "max-timeout", c.Limits.MaxTimeout, "longest timeout of a delivery")
 	f.IntVar(&c.Activations.InstanceCount, "max-activation-instances", c.Activations.InstanceCount,
 		"machines of one activation")

@@ -45,7 +45,7 @@ func TestLongContents(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := &call{service: f, op: &Operation{Name: "DescribeSendFileResults"}, maxPage: 50, place: room}
+			c := &call{service: f, op: &Operation{Name: "DescribeSendFileResults"}, maxPage: 50, maxText: 61 << 20, place: room}
 			out, err := c.describeSendFileResults(t.Context(), &tt.in)
 			if err != nil {
 				t.Fatal(err)
@@ -71,7 +71,7 @@ func TestLongContents(t *testing.T) {
 		f.deliveries.Items[i].Left = &waybill.ContentRef{Size: 60 << 20}
 	}
 	rooms := newAnswers(61 << 20)
-	c := &call{service: f, op: &Operation{Name: "DescribeSendFileResults"}, maxPage: 50}
+	c := &call{service: f, op: &Operation{Name: "DescribeSendFileResults"}, maxPage: 50, maxText: 61 << 20}
 	for want := range 2 { // an account has a share of the room for one answer like that
 		room, err := rooms.take(t.Context(), "a")
 		if err != nil {

@@ -110,6 +110,38 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
+// A content is given in one of two ways.
+func TestContentOfSendFile(t *testing.T) {
+	t.Parallel()
+	digest := waybill.FormatDigest([32]byte{1})
+	for query, want := range map[string]string{
+		"Content=x":                         "",
+		"Content=":                          "",
+		"ContentDigest=" + digest:           "",
+		"":                                  "MissingParameter",
+		"ContentType=Base64":                "MissingParameter",
+		"ContentDigest=sha256:1":            "InvalidParameter.ContentDigest",
+		"ContentDigest=" + digest[7:]:       "InvalidParameter.ContentDigest",
+		"Content=x&ContentDigest=" + digest: "InvalidParameter.Conflict",
+		"Content=&ContentDigest=" + digest:  "InvalidParameter.Conflict",
+		"ContentType=Base64&ContentDigest=" + digest:     "InvalidParameter.Conflict",
+		"Content=x&ContentType=Base64&ContentDigest=bad": "InvalidParameter.Conflict",
+	} {
+		in, err := decodeInto[sendFileInput](paramsOf(t, "RegionId=r&InstanceId.1=mi-1&Name=a&TargetDir=/&"+query))
+		if err != nil {
+			t.Fatal(err)
+		}
+		code := ""
+		text, given, err := in.content()
+		if err != nil {
+			code = faultOf(nil, err).Code
+		}
+		if code != want || want == "" && (given != nil) != (in.ContentDigest != "") || given != nil && text != "" {
+			t.Errorf("%s: %q, %x, %v; want %s", query, text, given, err, want)
+		}
+	}
+}
+
 // What is missing is found before what cannot be read, in the order of the documents.
 func TestDecodeMissing(t *testing.T) {
 	t.Parallel()
@@ -123,7 +155,6 @@ func TestDecodeMissing(t *testing.T) {
 		{"RegionId=r&Timeout=x", "MissingParameter", "Name"}, // instances may be given in several ways
 		{"RegionId=r&InstanceId.1=mi-1", "MissingParameter", "Name"},
 		{"RegionId=r&InstanceId.1=mi-1&Name=a&Timeout=x", "MissingParameter", "TargetDir"},
-		{"RegionId=r&InstanceId.1=mi-1&Name=a&TargetDir=/", "MissingParameter", "Content"},
 		{whole + "&Timeout=x", "InvalidParameter", "Timeout"},
 	}
 	for _, tt := range tests {
@@ -133,8 +164,12 @@ func TestDecodeMissing(t *testing.T) {
 			t.Errorf("%s: got %v, want %s %s", tt.query, err, tt.code, tt.arg)
 		}
 	}
-	if _, err := decodeInto[sendFileInput](paramsOf(t, whole)); err != nil {
-		t.Errorf("an empty file: %v", err)
+	in, err := decodeInto[sendFileInput](paramsOf(t, whole))
+	if err != nil {
+		t.Fatalf("an empty file: %v", err)
+	}
+	if text, digest, err := in.content(); text != "" || digest != nil || err != nil {
+		t.Errorf("an empty file: %q, %x, %v", text, digest, err)
 	}
 }
 

@@ -54,7 +54,7 @@ type invocation struct {
 	TargetDir        string
 	ContentType      waybill.ContentType
 	Content          string `doc:"exactly as it was sent"`
-	ContentOmitted   bool   `json:",omitempty" xml:",omitempty" doc:"true where Content is left out; not in the ECS API"`
+	ContentOmitted   bool   `json:",omitempty" xml:",omitempty" doc:"true where Content is left out, as it is where it is longer than SendFile takes; not in the ECS API"`
 	FileOwner        string
 	FileGroup        string
 	FileMode         string
@@ -120,7 +120,7 @@ func (c *call) describeSendFileResults(
 		if full := n > 0 && carried+size > pageContent; full && byToken && !omit {
 			found.Next = string(found.Items[n-1].ID)
 			break
-		} else if omit || full {
+		} else if omit || full || size > int64(c.maxText) {
 			d.Content, d.Left = "", nil
 			rows = append(rows, invocationOf(d, true))
 			continue

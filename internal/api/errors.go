@@ -145,12 +145,24 @@ var codes = map[waybill.Code]string{
 	waybill.ResourceNotFound:    "InvalidResourceId.NotFound",
 	waybill.ResourceTagQuota:    "OperationDenied.QuotaExceed",
 
+	waybill.DigestInvalid:   "InvalidParameter.ContentDigest",
+	waybill.ContentConflict: "InvalidParameter.Conflict",
+	waybill.ContentNotFound: "ContentDigest.NotFound",
+	waybill.UploadSize:      "InvalidParameter.Size",
+	waybill.UploadQuota:     "LimitExceeded.ContentUpload",
+	waybill.StorageFull:     "ServiceUnavailable",
+
 	waybill.TokenReused: "IdempotentParameterMismatch",
 
-	// Only agents are told these; met here, they are a mistake of ours.
+	// Only agents, and whoever sends bytes to a location, are told these; met here, they are a mistake of ours.
 	waybill.EnrolRefused:    "InternalError",
 	waybill.DeliveryNotOpen: "InternalError",
 	waybill.ContentLost:     "InternalError",
+	waybill.UploadNotFound:  "InternalError",
+	waybill.UploadExpired:   "InternalError",
+	waybill.UploadMoved:     "InternalError",
+	waybill.UploadLength:    "InternalError",
+	waybill.UploadMismatch:  "InternalError",
 	waybill.ProofInvalid:    "InternalError",
 	waybill.NotRegistered:   "InternalError",
 	waybill.Quarantined:     "InternalError",
@@ -483,6 +495,15 @@ var common = map[string]wording{
 			"later after you release the cloud resources.",
 	},
 
+	// Ours: contents that are uploaded, and sent by their digests.
+	"InvalidParameter.ContentDigest": {400, "The specified parameter ContentDigest is not valid: %s."},
+	"InvalidParameter.Size":          {400, "The specified parameter Size is not valid: %s."},
+	"LimitExceeded.ContentUpload":    {403, "The account has too many uploads: %s."},
+	"ContentDigest.NotFound": {
+		404,
+		"The account has neither uploaded nor sent a content with this digest, or too long ago. Upload it: CreateContentUpload.",
+	},
+
 	// Ours: the service publishes nothing for a body that is too long.
 	"RequestBody.TooLarge": {413, "The request body is longer than %s bytes."},
 }
@@ -495,8 +516,17 @@ var longDisplayName = map[string]wording{
 	"InvalidParameter.DisplayName.Length": {400, "The maximum length of DisplayName is exceeded."},
 }
 
-// Codes returns every error code that this API knows, sorted.
-func Codes() []string { return slices.Sorted(maps.Keys(common)) }
+// Codes returns every error code that this API knows, sorted, those of the locations of uploads included.
+func Codes() []string {
+	all := maps.Clone(common)
+	for _, f := range uploadFaults {
+		all[f.code] = wording{}
+	}
+	for _, f := range []uploadFault{errTusVersion, errTusMethod, errTusMedia, errTusOffset, errTusLength, errUploadFailed, errUploadCut} {
+		all[f.code] = wording{}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
 
 // exceptions holds what single operations publish otherwise.
 var exceptions = map[string]map[string]wording{

@@ -37,6 +37,7 @@ const (
 	arnGroup      = "acs:ram:*:{AccountId}:resourcegroup/{ResourceGroupId}"
 	arnGroups     = "acs:ram:*:{AccountId}:resourcegroup/*"
 	arnServer     = "acs:waybill:*:{AccountId}:server/*"
+	arnContents   = "acs:ecs:*:{AccountId}:content/*"
 	arnAudit      = "acs:waybill:*:{AccountId}:audit/*"
 )
 
@@ -130,6 +131,11 @@ func deliveryOperations() []Operation {
 				{"Name with a slash, a control character, `.` or `..`", "400 InvalidParameter \"Name\"", "any characters"},
 				{"TargetDir not absolute anywhere, with `..`, above 255", "400 FileTargetDir.Invalid", "similar"},
 				{"Content", "32 KiB as Base64 (`--max-content`, up to 64 MiB of content); plain text is measured as if it were encoded", "same"},
+				{
+					"`ContentDigest`", "added: in place of Content and ContentType, the SHA-256 of what the account has uploaded or sent, of up to 16 GiB (`--max-upload`); " +
+						"what others have is 404 ContentDigest.NotFound ([why](decisions/0018-uploads.md))", "no",
+				},
+				{"Content with ContentDigest, or ContentType with it", "400 InvalidParameter.Conflict", "no ContentDigest"},
 				{"empty Content", "a valid, empty file. Clients that drop empty values cannot send one", "refused on the machine"},
 				{"Base64", "strict: standard alphabet, padding; line breaks are ignored", "not stated"},
 				{"Timeout", "60 s; below 10 is 10; above 86,400 (`--max-timeout`) 403 InvalidTimeout.ExceedLimit", "limit not published"},
@@ -144,8 +150,17 @@ func deliveryOperations() []Operation {
 			"FileContentType.Invalid", "InvalidParameter.FileOwner", "InvalidParameter.FileGroup", "FileSize.ExceedLimit",
 			"FileName.ExceedLimit", "FileDesc.ExceedLimit", "InstanceIds.ExceedLimit", "InvalidTimeout.ExceedLimit",
 			"InvalidInstance.NotFound", "InvalidResourceGroup.NotFound", "IdempotentParameterMismatch",
-			"InvalidParameter.Conflict", "InstanceCount.ExceedLimit",
+			"InvalidParameter.Conflict", "InstanceCount.ExceedLimit", "InvalidParameter.ContentDigest", "ContentDigest.NotFound",
 		}), (*call).sendFile),
+		row(Operation{
+			Name: "CreateContentUpload", Version: versionECS, Kind: Write,
+			Action: "ecs:CreateContentUpload", Resources: []string{arnContents},
+			Summary:   "Tells where to upload a content, from its first byte or from where that broke off, so that SendFile can name it by its digest.",
+			Extension: "to send files of any size",
+		}, []string{
+			"MissingParameter", "InvalidParameter.ContentDigest", "InvalidParameter.Size", "LimitExceeded.ContentUpload",
+			"InternalError",
+		}, (*call).createContentUpload),
 		row(Operation{
 			Name: "PreviewSendFile", Version: versionECS, Kind: Read,
 			Action: "ecs:SendFile", Resources: []string{arnInstance},
@@ -176,7 +191,8 @@ func deliveryOperations() []Operation {
 				{"more than 500 instances", "InvokeInstances holds the first 500, VmCount stays the total, `InvokeInstancesOmitted` is true; DescribeSendFileTargets pages all", "no delivery has that many"},
 				{"unknown InvokeId", "an empty list", "not stated"},
 				{
-					"contents of one page", "32 MiB, or one delivery: by token the page ends earlier, by number the rest come without Content and with ContentOmitted",
+					"contents of one page", "32 MiB, or one delivery: by token the page ends earlier, by number the rest come without Content and with ContentOmitted; " +
+						"so does one that is longer than SendFile takes as Content",
 					"no content is that long",
 				},
 				{"`OmitContent`", "added: leaves out every Content", "no"},

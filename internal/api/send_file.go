@@ -82,18 +82,19 @@ type deliveryService interface {
 type sendFileInput struct {
 	regional
 	targeted
-	Name        string              `required:"true" limits:"at most 255 characters" doc:"file name"`
-	TargetDir   string              `required:"true" limits:"at most 255 characters" doc:"absolute; created if missing"`
-	Content     *string             `required:"true" limits:"at most 32 KiB as Base64" doc:"what the file holds"`
-	ContentType waybill.ContentType `limits:"PlainText or Base64, default PlainText" doc:"how Content is written"`
-	Description string              `limits:"at most 512 characters" doc:"for people"`
-	Timeout     *int64              `limits:"10 to 86400, default 60; less than 10 is 10" doc:"seconds to the deadline"`
-	FileOwner   string              `limits:"at most 64 characters, default root" doc:"user name or number"`
-	FileGroup   string              `limits:"at most 64 characters, default root" doc:"group name or number"`
-	FileMode    string              `limits:"3 or 4 octal digits, default 0644" doc:"permissions"`
-	Overwrite   *bool               `limits:"default false" doc:"whether a file of that name may be replaced"`
-	DryRun      *bool               `limits:"default false" doc:"machines say what would happen, and change nothing; not in the ECS API"`
-	Diff        *bool               `limits:"default false; needs DryRun" doc:"they also compare text line by line; needs the permission waybill:DiffFile; not in the ECS API"`
+	Name          string              `required:"true" limits:"at most 255 characters" doc:"file name"`
+	TargetDir     string              `required:"true" limits:"at most 255 characters" doc:"absolute; created if missing"`
+	Content       *string             `limits:"at most 32 KiB as Base64" doc:"what the file holds; required unless ContentDigest is given"`
+	ContentType   waybill.ContentType `limits:"PlainText or Base64, default PlainText" doc:"how Content is written"`
+	ContentDigest string              `limits:"sha256: and 64 hexadecimal digits" doc:"in place of Content: the SHA-256 of what the account has uploaded (CreateContentUpload) or sent; not in the ECS API"`
+	Description   string              `limits:"at most 512 characters" doc:"for people"`
+	Timeout       *int64              `limits:"10 to 86400, default 60; less than 10 is 10" doc:"seconds to the deadline"`
+	FileOwner     string              `limits:"at most 64 characters, default root" doc:"user name or number"`
+	FileGroup     string              `limits:"at most 64 characters, default root" doc:"group name or number"`
+	FileMode      string              `limits:"3 or 4 octal digits, default 0644" doc:"permissions"`
+	Overwrite     *bool               `limits:"default false" doc:"whether a file of that name may be replaced"`
+	DryRun        *bool               `limits:"default false" doc:"machines say what would happen, and change nothing; not in the ECS API"`
+	Diff          *bool               `limits:"default false; needs DryRun" doc:"they also compare text line by line; needs the permission waybill:DiffFile; not in the ECS API"`
 	grouped
 	tagged
 	idempotent
@@ -109,6 +110,10 @@ func (c *call) sendFile(ctx context.Context, in *sendFileInput) (*sendFileOutput
 	if err != nil {
 		return nil, err
 	}
+	content, digest, err := in.content()
+	if err != nil {
+		return nil, err
+	}
 	id, err := c.Send(ctx, c.act, control.SendRequest{
 		Targets: to,
 		File: waybill.FileSpec{
@@ -119,8 +124,9 @@ func (c *call) sendFile(ctx context.Context, in *sendFileInput) (*sendFileOutput
 			Mode:      in.FileMode,
 			Overwrite: isTrue(in.Overwrite),
 		},
-		Content:     *in.Content,
+		Content:     content,
 		ContentType: in.ContentType,
+		Digest:      digest,
 		Description: in.Description,
 		Timeout:     duration(in.Timeout, time.Second),
 		Tags:        in.Tag,
@@ -134,6 +140,22 @@ func (c *call) sendFile(ctx context.Context, in *sendFileInput) (*sendFileOutput
 }
 
 func isTrue(b *bool) bool { return b != nil && *b }
+
+// content returns what is sent: a text, or the digest of what the account has.
+func (in *sendFileInput) content() (text string, digest *[32]byte, err error) {
+	switch {
+	case in.ContentDigest == "" && in.Content == nil:
+		return "", nil, missing("Content")
+	case in.ContentDigest == "":
+		return *in.Content, nil, nil
+	case in.Content != nil:
+		return "", nil, waybill.Errorf(waybill.ContentConflict, "Content cannot be given together with ContentDigest")
+	case in.ContentType != "":
+		return "", nil, waybill.Errorf(waybill.ContentConflict, "ContentType cannot be given together with ContentDigest, it says how Content is written")
+	}
+	sum, err := waybill.ParseDigest(in.ContentDigest)
+	return "", &sum, err
+}
 
 // duration returns n units, zero only if n was not sent, and no more than fits: control refuses all that is too long.
 func duration(n *int64, unit time.Duration) time.Duration {

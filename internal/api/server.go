@@ -71,6 +71,7 @@ type service interface {
 	Record(ctx context.Context, act *waybill.Act, result string) error
 
 	deliveryService
+	uploadService
 	summaryService
 	steeringService
 	retryingService
@@ -97,6 +98,7 @@ type call struct {
 	act     *waybill.Act // the same, with what it does
 	host    string       // the endpoint as the client sees it
 	maxPage int
+	maxText int // bytes of the longest content that an answer shows
 	state   func(context.Context) State
 	place   *place // of the answer; nil: it needs none
 }
@@ -359,7 +361,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, x *exchange) (out
 			return nil, err
 		}
 	}
-	c := &call{service: s.service, op: op, who: who, host: x.host, maxPage: s.cfg.MaxPageSize, state: s.cfg.State, place: x.place}
+	c := &call{
+		service: s.service, op: op, who: who, host: x.host, maxPage: s.cfg.MaxPageSize, maxText: s.cfg.MaxContent, state: s.cfg.State, place: x.place,
+	}
 	c.act = &waybill.Act{Principal: who, Action: op.acts(), Region: q.Params["RegionId"]}
 	out, err = guard(func() (reply, error) {
 		if op.requires("RegionId") {

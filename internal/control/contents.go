@@ -27,6 +27,13 @@ const (
 // keep stores a delivery. What the database does not hold is durable in the store of large contents before, so that an
 // answered request never lacks its content.
 func (s *Service) keep(ctx context.Context, st *store.Store, d *store.NewDelivery) error {
+	if d.Held {
+		err := st.AddDelivery(ctx, d)
+		if errors.Is(err, store.ErrCondemned) {
+			err = errNotHeld // it went a moment ago, and there is nothing to put again
+		}
+		return err
+	}
 	sent := sha256.Sum256(nil)
 	if s.cfg.Blobs != nil {
 		d.Large = len(d.Data) > store.MaxContent

@@ -46,6 +46,9 @@ type Config struct {
 	RetainFor   time.Duration // ended deliveries older than this are removed …
 	RetainCount int           // … and those beyond the newest so many of an account in a region
 
+	MaxUpload int64 // bytes of the largest content that may be uploaded to be sent by its digest
+	Uploads   int   // of one account that are not finished
+
 	// Blobs keeps contents that are too large for the database; nil: there is no place for them. Closing it is its owner's.
 	Blobs blob.Store
 
@@ -74,6 +77,7 @@ func DefaultConfig() Config {
 		AccessKeys:  20,
 
 		Users: 1000, UserGroups: 50, Policies: 1500, Attachments: 20, ResourceGroups: 100,
+		MaxUpload: waybill.MaxUpload, Uploads: 32,
 		TemporaryLife:  12 * time.Hour,
 		RetainAuditFor: DefaultRetainAuditFor,
 
@@ -93,7 +97,7 @@ func (c *Config) Validate() error {
 		"instances of a delivery": c.Limits.Instances, "targets of a delivery": c.Limits.Targets, "content bytes": c.Limits.ContentBytes, "access keys": c.AccessKeys,
 		"instances of an activation": c.Activations.InstanceCount, "activations of a region": c.Activations.PerRegion,
 		"retained deliveries": c.RetainCount, "users": c.Users, "user groups": c.UserGroups, "policies": c.Policies,
-		"policies of a user": c.Attachments, "resource groups": c.ResourceGroups,
+		"policies of a user": c.Attachments, "resource groups": c.ResourceGroups, "unfinished uploads": c.Uploads,
 	} {
 		if n < 1 {
 			errs = append(errs, fmt.Errorf("the limit of %s is %d, at least 1 is needed", name, n))
@@ -101,6 +105,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Limits.ContentBytes > waybill.MaxContent {
 		errs = append(errs, fmt.Errorf("the limit of content bytes is %d, at most %d are possible", c.Limits.ContentBytes, waybill.MaxContent))
+	}
+	if c.MaxUpload < 1 || c.MaxUpload > waybill.MaxUpload {
+		errs = append(errs, fmt.Errorf("the limit of uploaded bytes is %d, 1 to %d are possible", c.MaxUpload, int64(waybill.MaxUpload)))
 	}
 	if c.Instances < 0 {
 		errs = append(errs, fmt.Errorf("the limit of instances is %d; 0 means no limit", c.Instances))
@@ -152,6 +159,7 @@ type Service struct {
 	probes    probes
 	watchers  watchers
 	waits     waits
+	uploading uploading
 	trails    *semaphore.Weighted // who may read audit trails now
 	used      sync.Map            // access key ID -> time of the last note of its use
 	metrics   metrics

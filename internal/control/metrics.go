@@ -27,6 +27,8 @@ const (
 	removedTokens     = "tokens"
 	removedSessions   = "sessions"
 	removedContents   = "contents"
+	removedUploads    = "uploads"
+	removedUploaded   = "uploaded"
 )
 
 // metrics is what is counted of the use cases. docs/metrics.md lists all of it.
@@ -59,7 +61,7 @@ func newMetrics() metrics {
 	for _, kind := range []string{publishedFirst, publishedRepeat} {
 		m.published.WithLabelValues(kind)
 	}
-	for _, kind := range []string{removedDeliveries, removedAudit, removedNonces, removedTokens, removedSessions, removedContents} {
+	for _, kind := range []string{removedDeliveries, removedAudit, removedNonces, removedTokens, removedSessions, removedContents, removedUploads, removedUploaded} {
 		m.removed.WithLabelValues(kind)
 	}
 	return m

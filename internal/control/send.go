@@ -21,6 +21,7 @@ type SendRequest struct {
 	File        waybill.FileSpec // empty Owner, Group and Mode take the defaults root, root, 0644
 	Content     string
 	ContentType waybill.ContentType // empty: PlainText
+	Digest      *[32]byte           // not nil: of a content that the account has, in place of Content and ContentType
 	Description string
 	Timeout     time.Duration // zero: DefaultTimeout
 	Tags        []waybill.Tag
@@ -51,7 +52,7 @@ func (s *Service) Send(ctx context.Context, act *waybill.Act, req SendRequest) (
 }
 
 func (s *Service) send(ctx context.Context, act *waybill.Act, req SendRequest, span telemetry.Span) (waybill.DeliveryID, error) {
-	d, err := s.newDelivery(act.Principal, &req)
+	d, err := s.newDelivery(ctx, act.Principal, &req)
 	if err != nil {
 		return "", err
 	}
@@ -125,8 +126,8 @@ func (s *Service) accept(ctx context.Context, act *waybill.Act, req *SendRequest
 	return d.ID, nil
 }
 
-// newDelivery validates all that can be known without the store.
-func (s *Service) newDelivery(who waybill.Principal, req *SendRequest) (*store.NewDelivery, error) {
+// newDelivery validates all that can be known without a machine, and without the store unless that has the content.
+func (s *Service) newDelivery(ctx context.Context, who waybill.Principal, req *SendRequest) (*store.NewDelivery, error) {
 	if err := req.check(s.cfg.Limits); err != nil {
 		return nil, err
 	}
@@ -141,9 +142,12 @@ func (s *Service) newDelivery(who waybill.Principal, req *SendRequest) (*store.N
 	if err := f.Validate(); err != nil {
 		return nil, err
 	}
-	data, err := waybill.DecodeContent(req.Content, req.ContentType, s.cfg.Limits)
-	if err != nil {
-		return nil, err
+	var data []byte
+	if req.Digest == nil {
+		var err error
+		if data, err = waybill.DecodeContent(req.Content, req.ContentType, s.cfg.Limits); err != nil {
+			return nil, err
+		}
 	}
 	if err := waybill.CheckDescription(req.Description); err != nil {
 		return nil, err
@@ -159,7 +163,7 @@ func (s *Service) newDelivery(who waybill.Principal, req *SendRequest) (*store.N
 	}
 	req.Timeout = max(req.Timeout, s.cfg.Limits.MinTimeout)
 	now := s.now().Truncate(time.Millisecond)
-	return &store.NewDelivery{
+	d := &store.NewDelivery{
 		Delivery: waybill.Delivery{
 			ID: s.ids.Next(identity.RegionMark(req.Region), now), Account: who.Account, Region: req.Region, File: *f,
 			ContentType: req.ContentType, SHA256: sha256.Sum256(data), Size: int64(len(data)), Description: req.Description,
@@ -167,7 +171,16 @@ func (s *Service) newDelivery(who waybill.Principal, req *SendRequest) (*store.N
 			DryRun: req.DryRun, Diff: req.Diff,
 		},
 		Data: data, Sent: req.Content,
-	}, nil
+	}
+	if req.Digest != nil {
+		var err error
+		d.SHA256, d.ContentType = *req.Digest, waybill.Base64 // which is how it is shown, if it is
+		if d.Size, d.Data, err = s.held(ctx, who.Account, d.SHA256); err != nil {
+			return nil, err
+		}
+		d.Held = d.Size > store.MaxContent
+	}
+	return d, nil
 }
 
 func tooLongTimeout(timeout, limit time.Duration) error {

@@ -253,12 +253,18 @@ func (s *Service) retain(ctx context.Context) error {
 	}
 	for kind, forget := range map[string]func(context.Context, int) (int64, error){
 		removedNonces: s.store.ForgetNonces, removedTokens: s.store.ForgetTokens, removedSessions: s.forgetSessions,
+		removedUploaded: s.store.ForgetUploaded,
 	} {
 		for n := int64(sweepBatch); n == sweepBatch && ctx.Err() == nil; {
 			if n, err = forget(ctx, sweepBatch); err != nil {
 				return err
 			}
 			s.metrics.removed.WithLabelValues(kind).Add(float64(n))
+		}
+	}
+	if s.cfg.Blobs != nil {
+		if err := s.dropUploads(ctx); err != nil {
+			return fmt.Errorf("remove unfinished uploads: %w", err)
 		}
 	}
 	if s.cfg.Blobs != nil && s.now().Sub(s.collected) >= collectEvery {

@@ -572,6 +572,7 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 	}
 	plain := http.NewServeMux()
 	plain.Handle("/", rpc)
+	plain.Handle(api.UploadPath, rpc.Uploads())
 	plain.Handle(console.Path, pages)
 	plain.Handle(strings.TrimSuffix(console.Path, "/"), http.RedirectHandler(console.Path, http.StatusMovedPermanently))
 	plain.Handle(api.DescriptionPath, api.Description(s.cfg.Version))
@@ -620,6 +621,7 @@ func (s *Server) listen(tlsConfig *tls.Config, ca []byte, operator *identity.Ope
 		}
 		srv.RegisterOnShutdown(pages.Close)
 		srv.RegisterOnShutdown(s.control.EndWaits)
+		srv.RegisterOnShutdown(s.control.EndUploads)
 		front := &front{name: f.name, socket: socket, listener: l, server: srv}
 		front.noteUnasked()
 		s.fronts = append(s.fronts, front)
