@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -43,7 +42,9 @@ func newSendCmd(e env) *cobra.Command {
 			"--resource-group ID | --all)",
 		Short: "place a file on machines",
 		Long: `Send places one file on machines: whole or not at all, with the owner, group and mode asked for. FILE "-" is
-standard input. How large a file may be is the server's to say (--max-content).
+standard input. A file that is too large for the request (the server's --max-content) is uploaded before, once, up to
+16 GiB (--max-upload): what the account has is not uploaded again, and the same command goes on where it was broken off.
+Give machines the time that a large file takes, with --timeout.
 
 Machines are given by their IDs, or by what they have: then several of --tag, --name-pattern, --activation and
 --resource-group narrow, and the server finds the machines. All are one delivery, of up to 50,000 machines (the
@@ -85,13 +86,14 @@ func (o *sendOptions) run(ctx context.Context, e env, file string) error {
 	if err := o.check(file); err != nil {
 		return err
 	}
-	content, err := readContent(e, file)
+	content, err := openContent(e, file)
 	if err != nil {
 		return err
 	}
+	defer content.close()
 	r := client.SendFileRequest{
-		File: o.file, Content: content, Description: o.description, Timeout: o.timeout, ResourceGroup: o.group, ClientToken: rand.Text(),
-		DryRun: o.dryRun, Diff: o.diff,
+		File: o.file, Content: content.whole, Size: content.size, Description: o.description, Timeout: o.timeout, ResourceGroup: o.group,
+		ClientToken: rand.Text(), DryRun: o.dryRun, Diff: o.diff,
 	}
 	if err := o.choose(e, o.group, &r); err != nil {
 		return err
@@ -103,10 +105,7 @@ func (o *sendOptions) run(ctx context.Context, e env, file string) error {
 	if o.preview {
 		return o.showPreview(ctx, e, c, r)
 	}
-	id, err := persist(ctx, e.err, func() (waybill.DeliveryID, error) { return c.SendFile(ctx, r) })
-	if refused, ok := errors.AsType[*client.Error](err); ok && refused.MaxContent > 0 {
-		err = tooLarge(fmt.Sprintf("the file has %d bytes", len(content)), "this server's deliveries carry", refused.MaxContent)
-	}
+	id, err := o.send(ctx, e, c, content, r)
 	if err != nil {
 		return o.hint(err, o.group)
 	}
@@ -114,6 +113,28 @@ func (o *sendOptions) run(ctx context.Context, e env, file string) error {
 		return o.write(e, newSent(id, nil), textf("%s", id))
 	}
 	return o.follow(ctx, e, c, id)
+}
+
+// send sends a content with the request or, if the server does not take it like that, uploads it before.
+func (o *sendOptions) send(ctx context.Context, e env, c *client.Client, content *content, r client.SendFileRequest) (waybill.DeliveryID, error) {
+	send := func() (waybill.DeliveryID, error) { return c.SendFile(ctx, r) }
+	if content.whole != nil {
+		id, err := persist(ctx, e.err, send)
+		refused, ok := errors.AsType[*client.Error](err)
+		if !ok || refused.MaxContent == 0 {
+			return id, err
+		}
+	}
+	// Nobody waits for an upload to be told of a typing error.
+	if _, _, err := c.PreviewSendFile(ctx, r, client.Paging{MaxResults: 1}); err != nil {
+		return "", err
+	}
+	digest, err := o.upload(ctx, e, c, content)
+	if err != nil {
+		return "", err
+	}
+	r.Content, r.Digest = nil, digest
+	return persist(ctx, e.err, send)
 }
 
 // check finds what is wrong with the command line before anything is read or called.
@@ -216,53 +237,4 @@ func newSent(id waybill.DeliveryID, found []client.Delivery) sent {
 		s.Invocations = &client.Deliveries{Items: found}
 	}
 	return s
-}
-
-// readContent reads what is to be sent, and refuses what no server takes. What one server takes, that says.
-func readContent(e env, file string) ([]byte, error) {
-	const limit = largestFile
-	if file == "-" {
-		return readAtMost(e.in, limit, "standard input")
-	}
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case info.IsDir():
-		return nil, usagef("%s is a directory; send one file, an archive for instance", file)
-	case info.Size() > int64(limit):
-		return nil, tooLarge(fmt.Sprintf("%s has %d bytes", file, info.Size()), anyCarries, waybill.MaxContent)
-	}
-	return readAtMost(f, limit, file)
-}
-
-func readAtMost(r io.Reader, limit int, name string) ([]byte, error) {
-	content, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	if len(content) > limit {
-		return nil, tooLarge(fmt.Sprintf("%s has more than %d bytes", name, limit), anyCarries, waybill.MaxContent)
-	}
-	return content, nil
-}
-
-// largestFile is the most bytes that a server can be told to take.
-const largestFile = 64 << 20
-
-// anyCarries is who says the limit that no server goes beyond.
-const anyCarries = "a delivery carries"
-
-// tooLarge says what to do about a content that is longer than limit bytes as Base64.
-func tooLarge(what, who string, limit int) error {
-	hint := "raise the server's --max-content"
-	if limit >= waybill.MaxContent {
-		hint = "send it in parts"
-	}
-	return fmt.Errorf("%s; %s at most %d bytes, which are %d as Base64; %s", what, who, min(limit/4*3, largestFile), limit, hint)
 }

@@ -291,7 +291,7 @@ func TestSendRefusesBeforeAnyCall(t *testing.T) {
 	small := writeFile(t, "small", "x")
 	most := writeFile(t, "most", strings.Repeat("x", 24576))
 	big := writeFile(t, "big", "")
-	if err := os.Truncate(big, largestFile+1); err != nil {
+	if err := os.Truncate(big, waybill.MaxUpload+1); err != nil {
 		t.Fatal(err)
 	}
 	tests := []struct {
@@ -322,7 +322,7 @@ func TestSendRefusesBeforeAnyCall(t *testing.T) {
 		{
 			"too large", "",
 			[]string{big, "--to", "/x", "--all"},
-			1, big + " has 67108865 bytes; a delivery carries at most 67108864 bytes, which are 89478488 as Base64",
+			1, big + " has 17179869185 bytes; a delivery carries at most 17179869184; send it in parts",
 		},
 		{
 			"too large input", strings.Repeat("x", largestFile+1),

@@ -3,7 +3,7 @@
 // Package client calls Waybill's API over HTTP: it signs requests (ACS3, POST with a form), decodes answers, and says
 // what to do about the usual failures. It speaks the words of the API, one method for one operation, and keeps nothing.
 //
-// It repeats nothing. Whoever needs to repeat a call knows better which of them may be; Transient says whether it could
+// It repeats nothing but what Upload sends. Whoever needs to repeat a call knows better which of them may be; Transient says whether it could
 // help.
 package client
 

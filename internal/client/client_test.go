@@ -75,6 +75,27 @@ func TestOperations(t *testing.T) {
 			want:   waybill.DeliveryID("f-1"),
 		},
 		{
+			action: "SendFile",
+			call: func(c *client.Client) (any, error) {
+				return c.SendFile(ctx, client.SendFileRequest{
+					Instances: []waybill.InstanceID{"mi-1"}, File: waybill.FileSpec{Name: "a", TargetDir: "/"}, Digest: &[32]byte{1},
+				})
+			},
+			sends: map[string]string{
+				"InstanceId.1": "mi-1", "Name": "a", "TargetDir": "/", "Overwrite": "false", "RegionId": "cn-test",
+				"ContentDigest": "sha256:01" + strings.Repeat("00", 31),
+			},
+			answer: object{"InvokeId": "f-1", "RequestId": "r"},
+			want:   waybill.DeliveryID("f-1"),
+		},
+		{
+			action: "CreateContentUpload",
+			call:   func(c *client.Client) (any, error) { return c.CreateContentUpload(ctx, [32]byte{1}, 5) },
+			sends:  map[string]string{"ContentDigest": "sha256:01" + strings.Repeat("00", 31), "Size": "5"},
+			answer: object{"Exists": false, "Location": "/uploads/x", "Offset": 3, "ExpiredTime": "e"},
+			want:   client.ContentUpload{Location: "/uploads/x", Offset: 3, Expires: "e"},
+		},
+		{
 			action: "DescribeSendFileResults",
 			call: func(c *client.Client) (any, error) {
 				return c.DescribeSendFileResults(ctx, client.DeliveryFilter{

@@ -22,7 +22,9 @@ type SendFileRequest struct {
 	List          []waybill.InstanceID // as one list, at most 50,000
 	Selector      waybill.Selector     // all that match
 	File          waybill.FileSpec
-	Content       []byte // any bytes; always sent as Base64
+	Content       []byte    // any bytes; always sent as Base64
+	Digest        *[32]byte // of a content that was uploaded, in place of Content
+	Size          int64     // of that, in bytes; only a preview needs it
 	Description   string
 	Timeout       time.Duration // rounded up to seconds
 	ResourceGroup string
@@ -42,9 +44,13 @@ func (c *Client) SendFile(ctx context.Context, r SendFileRequest) (waybill.Deliv
 	p.set("FileGroup", r.File.Group)
 	p.set("FileMode", r.File.Mode)
 	p.set("Overwrite", strconv.FormatBool(r.File.Overwrite))
-	p.set("ContentType", string(waybill.Base64))
-	// An empty file is a valid file, so this one is sent even when it is empty.
-	url.Values(p).Set("Content", base64.StdEncoding.EncodeToString(r.Content))
+	if r.Digest != nil {
+		p.set("ContentDigest", waybill.FormatDigest(*r.Digest))
+	} else {
+		p.set("ContentType", string(waybill.Base64))
+		// An empty file is a valid file, so this one is sent even when it is empty.
+		url.Values(p).Set("Content", base64.StdEncoding.EncodeToString(r.Content))
+	}
 	p.set("Description", r.Description)
 	p.setInt("Timeout", int64((r.Timeout+time.Second-1)/time.Second))
 	p.set("ResourceGroupId", r.ResourceGroup)

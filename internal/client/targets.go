@@ -81,7 +81,7 @@ func (c *Client) PreviewSendFile(ctx context.Context, r SendFileRequest, page Pa
 	p := params{}
 	p.setTargets(r.Instances, r.List, r.Selector)
 	p.set("ResourceGroupId", r.ResourceGroup)
-	p.setInt("ContentSize", int64(len(r.Content)))
+	p.setInt("ContentSize", max(r.Size, int64(len(r.Content))))
 	p.setPaging(page)
 	var out struct {
 		TotalCount       int64

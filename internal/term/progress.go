@@ -17,13 +17,14 @@ import (
 type Item struct {
 	Name                string
 	Total, Done, Failed int
+	Unit                string // what is counted, with a space before it; may be empty
 }
 
 func (i Item) counts() string {
 	if i.Failed > 0 {
-		return fmt.Sprintf("%d/%d done, %d failed", i.Done, i.Total, i.Failed)
+		return fmt.Sprintf("%d/%d%s done, %d failed", i.Done, i.Total, i.Unit, i.Failed)
 	}
-	return fmt.Sprintf("%d/%d done", i.Done, i.Total)
+	return fmt.Sprintf("%d/%d%s done", i.Done, i.Total, i.Unit)
 }
 
 // Progress shows how far several items have come. It is for one goroutine.
