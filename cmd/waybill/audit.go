@@ -342,10 +342,15 @@ type counter struct {
 }
 
 func newCounter(w io.Writer, done string) *counter {
-	if f, ok := w.(*os.File); !ok || !terminal.IsTerminal(int(f.Fd())) {
+	if !isTerminal(w) {
 		w = nil
 	}
 	return &counter{w: w, done: done}
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && terminal.IsTerminal(int(f.Fd()))
 }
 
 // counterStep is how many records pass between two changes of what is shown.

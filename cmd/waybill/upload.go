@@ -96,6 +96,7 @@ func (o *sendOptions) upload(ctx context.Context, e env, c *client.Client, conte
 func (o *sendOptions) digest(ctx context.Context, e env, content *content) (digest [32]byte, err error) {
 	shown := o.showBytes(e, content, "reading ")
 	defer shown.end()
+	shown.show(0)
 	sum, buffer := sha256.New(), make([]byte, 1<<20)
 	r := io.NewSectionReader(content, 0, content.size)
 	for done := int64(0); done < content.size; shown.show(done) {
@@ -112,28 +113,29 @@ func (o *sendOptions) digest(ctx context.Context, e env, content *content) (dige
 	return [32]byte(sum.Sum(nil)), nil
 }
 
-// bytesShown shows how much of a content is done, in steps that are worth a line.
+// bytesShown shows how much of a content is done, in steps that are worth a line or, on a terminal, that can be seen.
 type bytesShown struct {
 	progress *term.Progress
 	notes    io.Writer
 	name     string
 	size     int64
 	step     int64
-	last     int64
+	last     int64 // what was shown last; negative: nothing
 }
 
-const shownSteps = 20
-
 func (o *sendOptions) showBytes(e env, content *content, what string) *bytesShown {
-	s := &bytesShown{progress: term.NoProgress(), notes: e.err, name: what + content.name, size: content.size, step: content.size / shownSteps}
+	s := &bytesShown{progress: term.NoProgress(), notes: e.err, name: what + content.name, size: content.size, step: content.size / 10, last: -1}
 	if content.whole == nil { // else it takes no time
 		s.progress = o.progress(e)
+	}
+	if isTerminal(e.err) {
+		s.step = content.size / 500
 	}
 	return s
 }
 
 func (s *bytesShown) show(done int64) {
-	if done != s.size && done-s.last < s.step && s.last > 0 {
+	if s.last >= 0 && done != s.size && done-s.last < s.step {
 		return
 	}
 	s.last = done

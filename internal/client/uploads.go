@@ -147,6 +147,9 @@ func (c *Client) patch(ctx context.Context, location string, u *Upload, offset, 
 		if errors.Is(context.Cause(ctx), errStall) {
 			err = &cutOff{errStall}
 		}
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			e.URL = c.endpoint + "/…" // whoever knows the rest may send bytes
+		}
 		return 0, fmt.Errorf("%s: %w", action, c.explain(err))
 	}
 	defer answer.Body.Close()
