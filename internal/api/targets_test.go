@@ -55,8 +55,9 @@ func TestTargets(t *testing.T) {
 				case control.Targets:
 					got = asked
 				}
-				tt.want.Region = testRegion
-				if diff := cmp.Diff(tt.want, got); diff != "" {
+				want := tt.want
+				want.Region = testRegion
+				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("control was asked (-want +got):\n%s", diff)
 				}
 				if framed := len(f.requests) == 1; framed != tt.framed {
