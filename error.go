@@ -121,17 +121,21 @@ const (
 	DeliveryNotFound Code = "delivery-not-found"
 
 	// Contents that are sent by their digests, and uploaded before.
-	DigestInvalid   Code = "digest-invalid"
-	ContentConflict Code = "content-conflict"  // it is given in two ways
-	ContentNotFound Code = "content-not-found" // the account has neither uploaded nor sent it
-	UploadSize      Code = "upload-size"
-	UploadQuota     Code = "upload-quota"
-	UploadNotFound  Code = "upload-not-found" // it is over, or never was
-	UploadExpired   Code = "upload-expired"   // its location is; the upload may go on under another
-	UploadMoved     Code = "upload-moved"     // bytes belong elsewhere than was said
-	UploadLength    Code = "upload-length"    // too few bytes for a piece, or more than are missing
-	UploadMismatch  Code = "upload-mismatch"  // what came has another digest
-	StorageFull     Code = "storage-full"
+	DigestInvalid    Code = "digest-invalid"
+	ContentConflict  Code = "content-conflict"  // it is given in two ways
+	ContentNotFound  Code = "content-not-found" // the account has neither uploaded nor sent it
+	UploadSize       Code = "upload-size"
+	UploadQuota      Code = "upload-quota"
+	UploadNotFound   Code = "upload-not-found" // it is over, or never was
+	UploadExpired    Code = "upload-expired"   // its location is; the upload may go on under another
+	UploadMoved      Code = "upload-moved"     // bytes belong elsewhere than was said
+	UploadLength     Code = "upload-length"    // too few bytes for a piece, or more than are missing
+	UploadMismatch   Code = "upload-mismatch"  // what came has another digest
+	StorageFull      Code = "storage-full"
+	WebhookNotFound  Code = "webhook-not-found"
+	WebhookURL       Code = "webhook-url-invalid"
+	WebhookQuota     Code = "webhook-quota"
+	EventTypeInvalid Code = "event-type-invalid"
 )
 
 // Error is an error that a caller may see. Message is a sentence safe to show; Err is the cause, for the log.

@@ -53,6 +53,7 @@ var layerOf = map[string]layer{
 	"internal/policy":    tools,
 	"internal/telemetry": tools,
 	"internal/term":      tools,
+	"internal/webhook":   tools,
 	"internal/wire":      tools,
 	"internal/blob":      resources,
 	"internal/bus":       resources,

@@ -65,6 +65,10 @@ var codes = map[waybill.Code]string{
 	waybill.TargetsTooMany:    "InstanceCount.ExceedLimit",
 	waybill.TargetsConflict:   "InvalidParameter.Conflict",
 	waybill.DeliveryNotFound:  "InvalidInvokeId.NotFound",
+	waybill.WebhookNotFound:   "InvalidWebhookId.NotFound",
+	waybill.WebhookURL:        "InvalidWebhookUrl.Malformed",
+	waybill.WebhookQuota:      "WebhookCount.ExceedLimit",
+	waybill.EventTypeInvalid:  "InvalidParameter",
 	waybill.NameTooLong:       "FileName.ExceedLimit",
 	waybill.NameInvalid:       "InvalidParameter", // none is published for a name that is no file name
 	waybill.DirInvalid:        "FileTargetDir.Invalid",
@@ -226,7 +230,7 @@ func faultOf(op *Operation, err error) Fault {
 		if code == waybill.MissingField && e.Field == "InstanceId" {
 			code = waybill.InstancesMissing
 		}
-		if code == waybill.MissingField || code == waybill.NameInvalid {
+		if code == waybill.MissingField || code == waybill.NameInvalid || code == waybill.EventTypeInvalid {
 			arg = e.Field
 		}
 	}
@@ -339,6 +343,9 @@ var common = map[string]wording{
 	"InvalidParameter.Conflict":     {400, "The specified parameters conflict: %s."},               // RunInstances, whose text is free
 	"InstanceCount.ExceedLimit":     {403, "The number of instances exceeds the upper limit: %s."}, // ours
 	"InvalidInvokeId.NotFound":      {404, "The specified InvokeId does not exist."},               // ours
+	"InvalidWebhookId.NotFound":     {404, "The specified WebhookId does not exist."},              // ours, as the next two
+	"InvalidWebhookUrl.Malformed":   {400, "The specified Url is not valid: %s."},
+	"WebhookCount.ExceedLimit":      {403, "The number of webhooks exceeds the upper limit: %s."},
 	"FileTargetDir.Invalid":         {400, "The target directory of file is invalid."},
 	"FileMode.Invalid":              {400, "The mode of file is invalid."},
 	"FileContent.DecodeError":       {400, "The Content can not be base64 decoded."},

@@ -38,6 +38,8 @@ const (
 	arnGroups     = "acs:ram:*:{AccountId}:resourcegroup/*"
 	arnServer     = "acs:waybill:*:{AccountId}:server/*"
 	arnContents   = "acs:ecs:*:{AccountId}:content/*"
+	arnWebhook    = "acs:waybill:{RegionId}:{AccountId}:webhook/{WebhookId}"
+	arnWebhooks   = "acs:waybill:{RegionId}:{AccountId}:webhook/*"
 	arnAudit      = "acs:waybill:*:{AccountId}:audit/*"
 )
 
@@ -104,7 +106,7 @@ func neverNames(codes ...[]string) map[string]string {
 func Operations() []Operation {
 	return slices.Concat(
 		deliveryOperations(), steeringOperations(), summaryOperations(), activationOperations(), instanceOperations(), tagOperations(), groupOperations(),
-		keyOperations(), userOperations(), policyOperations(), auditOperations(),
+		keyOperations(), userOperations(), policyOperations(), auditOperations(), webhookOperations(),
 	)
 }
 
@@ -234,6 +236,46 @@ func steeringOperations() []Operation {
 		}, slices.Concat(regionalErrors, []string{
 			"MissingParam.InstanceId", "InvalidInvokeId.NotFound", "InvalidInstance.NotFound",
 		}), (*call).describeSendFileAttempts),
+	}
+}
+
+func webhookOperations() []Operation {
+	const told = "to be told of what happens rather than to ask"
+	unknown := append(slices.Clone(regionalErrors), "InvalidWebhookId.NotFound")
+	described := []string{"InvalidWebhookUrl.Malformed", "InvalidParameter.Description.Length"}
+	neverRead := also(neverRegional, "there are no parameters that can be malformed", "InvalidParameter")
+	return []Operation{
+		row(Operation{
+			Name: "CreateWebhook", Version: versionECS, Kind: Write,
+			Action: "waybill:CreateWebhook", Resources: []string{arnWebhooks},
+			Summary:   "Creates a webhook: an address that is sent an event for what happens to deliveries of the region.",
+			Extension: told, Never: neverRegional,
+		}, slices.Concat(regionalErrors, described, []string{"WebhookCount.ExceedLimit", "IdempotentParameterMismatch"}), (*call).createWebhook),
+		row(Operation{
+			Name: "DescribeWebhooks", Version: versionECS, Kind: Read,
+			Action: "waybill:DescribeWebhooks", Resources: []string{arnWebhook},
+			Summary: "Lists webhooks, without their secrets.", Extension: told, Never: neverRead,
+		}, regionalErrors, (*call).describeWebhooks),
+		row(Operation{
+			Name: "ModifyWebhook", Version: versionECS, Kind: Write,
+			Action: "waybill:ModifyWebhook", Resources: []string{arnWebhook},
+			Summary: "Changes a webhook, enables or disables it. What waits for it is tried again at once.", Extension: told, Never: neverRegional,
+		}, slices.Concat(unknown, described), (*call).modifyWebhook),
+		row(Operation{
+			Name: "DeleteWebhook", Version: versionECS, Kind: Write,
+			Action: "waybill:DeleteWebhook", Resources: []string{arnWebhook},
+			Summary: "Deletes a webhook, with what it has not been sent.", Extension: told, Never: neverRead,
+		}, unknown, (*call).deleteWebhook),
+		row(Operation{
+			Name: "DescribeWebhookEvents", Version: versionECS, Kind: Read,
+			Action: "waybill:DescribeWebhookEvents", Resources: []string{arnWebhook},
+			Summary: "Lists what a webhook was or is to be sent, and what came of it.", Extension: told, Never: neverRegional,
+		}, slices.Concat(unknown, []string{"InvalidParameter.NextToken", "InvalidParameter.MaxResults"}), (*call).describeWebhookEvents),
+		row(Operation{
+			Name: "ReplayWebhookEvents", Version: versionECS, Kind: Write,
+			Action: "waybill:ReplayWebhookEvents", Resources: []string{arnWebhook},
+			Summary: "Sends events again that were sent or given up, with the IDs and contents they had.", Extension: told, Never: neverRegional,
+		}, unknown, (*call).replayWebhookEvents),
 	}
 }
 

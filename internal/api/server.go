@@ -86,6 +86,7 @@ type service interface {
 	keyService
 	userService
 	policyService
+	webhookService
 }
 
 var _ service = (*control.Service)(nil)

@@ -58,6 +58,7 @@ const (
 	actionEnrol          = "waybill:Enroll"
 	actionLeave          = "waybill:Leave"
 	actionQuarantine     = "waybill:Quarantine"
+	actionDisableWebhook = "waybill:DisableWebhook"
 )
 
 func accountARN(id waybill.AccountID) string {

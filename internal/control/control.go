@@ -54,6 +54,8 @@ type Config struct {
 
 	Grace time.Duration // how long after its deadline a target may still be told of by a report under way
 
+	Webhooks WebhookConfig
+
 	Now func() time.Time // nil: time.Now
 
 	// Node names this server among those that share its database, the same after a restart; empty: it is the only one.
@@ -84,6 +86,8 @@ func DefaultConfig() Config {
 		RetainFor:   14 * 24 * time.Hour,
 		RetainCount: 100_000,
 		Grace:       2 * time.Second,
+
+		Webhooks: WebhookConfig{PerRegion: 20, RetainFor: 7 * 24 * time.Hour, Every: time.Second},
 	}
 }
 
@@ -98,6 +102,7 @@ func (c *Config) Validate() error {
 		"instances of an activation": c.Activations.InstanceCount, "activations of a region": c.Activations.PerRegion,
 		"retained deliveries": c.RetainCount, "users": c.Users, "user groups": c.UserGroups, "policies": c.Policies,
 		"policies of a user": c.Attachments, "resource groups": c.ResourceGroups, "unfinished uploads": c.Uploads,
+		"webhooks": c.Webhooks.PerRegion,
 	} {
 		if n < 1 {
 			errs = append(errs, fmt.Errorf("the limit of %s is %d, at least 1 is needed", name, n))
@@ -117,6 +122,10 @@ func (c *Config) Validate() error {
 	}
 	if c.RetainAuditFor < 24*time.Hour {
 		errs = append(errs, fmt.Errorf("audit records are kept for %s, a day at least is needed", c.RetainAuditFor))
+	}
+	if c.Webhooks.Every <= 0 || c.Webhooks.RetainFor < store.AttemptsFor {
+		errs = append(errs, fmt.Errorf("events are kept for %s and looked for every %s; keep them for %s at least, in which they may be sent",
+			c.Webhooks.RetainFor, c.Webhooks.Every, store.AttemptsFor))
 	}
 	if c.Limits.MinTimeout <= 0 || c.Limits.MaxTimeout < c.Limits.MinTimeout {
 		errs = append(errs, fmt.Errorf("timeouts from %s to %s make no sense", c.Limits.MinTimeout, c.Limits.MaxTimeout))
@@ -158,6 +167,7 @@ type Service struct {
 	repeats   repeats
 	probes    probes
 	watchers  watchers
+	events    events
 	waits     waits
 	uploading uploading
 	trails    *semaphore.Weighted // who may read audit trails now
@@ -184,6 +194,7 @@ func New(ctx context.Context, cfg Config, st *store.Store, b messenger, sealer *
 	s.beats.init()
 	s.deadline.init()
 	s.repeats.init()
+	s.events.init(&cfg)
 	s.metrics.register(reg, s)
 	var err error
 	s.tokenKey, err = ServerSecret(ctx, st, sealer, tokenKeyName, newTokenKey)
@@ -199,6 +210,7 @@ func (s *Service) Run(ctx context.Context) error {
 	eg.Go(func() error { return s.runBeats(ctx) })
 	eg.Go(func() error { return s.runAcks(ctx) })
 	eg.Go(func() error { return s.runRetention(ctx) })
+	eg.Go(func() error { return s.runEvents(ctx) })
 	return eg.Wait()
 }
 

@@ -29,6 +29,7 @@ const (
 	removedContents   = "contents"
 	removedUploads    = "uploads"
 	removedUploaded   = "uploaded"
+	removedEvents     = "webhook-events"
 )
 
 // metrics is what is counted of the use cases. docs/metrics.md lists all of it.
@@ -38,6 +39,7 @@ type metrics struct {
 	published *prometheus.CounterVec
 	removed   *prometheus.CounterVec
 	uncounted prometheus.Counter
+	events    *prometheus.CounterVec
 }
 
 func newMetrics() metrics {
@@ -58,14 +60,30 @@ func newMetrics() metrics {
 			Name: "waybill_count_failures_total", Help: "Times that machines and targets could not be counted for a look at the metrics.",
 		}),
 	}
+	m.events = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "waybill_webhook_events_total",
+		Help: "Events for webhooks, by what came of them: sent, refused in one attempt (whatever comes of the next), or given_up after the last.",
+	}, []string{"outcome"})
+	for _, outcome := range []string{eventsSent, eventsRefused, eventsGivenUp} {
+		m.events.WithLabelValues(outcome)
+	}
 	for _, kind := range []string{publishedFirst, publishedRepeat} {
 		m.published.WithLabelValues(kind)
 	}
-	for _, kind := range []string{removedDeliveries, removedAudit, removedNonces, removedTokens, removedSessions, removedContents, removedUploads, removedUploaded} {
+	for _, kind := range []string{
+		removedDeliveries, removedAudit, removedNonces, removedTokens, removedSessions, removedContents, removedUploads, removedUploaded, removedEvents,
+	} {
 		m.removed.WithLabelValues(kind)
 	}
 	return m
 }
+
+// What comes of events for webhooks, as counted.
+const (
+	eventsSent    = "sent"
+	eventsRefused = "refused"
+	eventsGivenUp = "given_up"
+)
 
 // Kinds of Deliver messages, as counted.
 const (
@@ -74,7 +92,7 @@ const (
 )
 
 func (m *metrics) register(reg prometheus.Registerer, s *Service) {
-	reg.MustRegister(m.ended, m.accepted, m.published, m.removed, m.uncounted, &census{s: s})
+	reg.MustRegister(m.ended, m.accepted, m.published, m.removed, m.uncounted, m.events, &census{s: s})
 }
 
 // presences are what a machine can be counted as: those of the root package, and silent for one that says nothing any more
@@ -93,7 +111,9 @@ var (
 	descDeliveries = prometheus.NewDesc("waybill_deliveries_open", "Deliveries with a target that has not ended.", nil, nil)
 	descLag        = prometheus.NewDesc("waybill_sweep_lag_seconds",
 		"How long the most overdue target has been open past its deadline and the grace; 0 if none is.", nil, nil)
-	descRepeats = prometheus.NewDesc("waybill_repeats_waiting", "Deliveries that are looked at again for who has not acknowledged.", nil, nil)
+	descEvents   = prometheus.NewDesc("waybill_webhook_events_waiting", "Events that are to be sent to enabled webhooks, for the first time or again.", nil, nil)
+	descEventLag = prometheus.NewDesc("waybill_webhook_lag_seconds", "How long ago the oldest of them happened, or was last replayed; 0 if there is none.", nil, nil)
+	descRepeats  = prometheus.NewDesc("waybill_repeats_waiting", "Deliveries that are looked at again for who has not acknowledged.", nil, nil)
 )
 
 // census counts machines and open targets when somebody asks for metrics, and keeps the count for a while. Every server of
@@ -109,7 +129,7 @@ type census struct {
 
 // Describe implements prometheus.Collector.
 func (c *census) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descMachines, descTargets, descDeliveries, descLag, descRepeats} {
+	for _, d := range []*prometheus.Desc{descMachines, descTargets, descDeliveries, descLag, descRepeats, descEvents, descEventLag} {
 		ch <- d
 	}
 }
@@ -146,6 +166,12 @@ func (c *census) Collect(ch chan<- prometheus.Metric) {
 		lag = max(0, c.s.now().Sub(n.NextDeadline.Add(c.s.cfg.Grace)).Seconds())
 	}
 	gauge(descLag, lag)
+	gauge(descEvents, float64(n.Events))
+	lag = 0
+	if !n.OldestEvent.IsZero() {
+		lag = max(0, c.s.now().Sub(n.OldestEvent).Seconds())
+	}
+	gauge(descEventLag, lag)
 }
 
 func (c *census) count() (store.Census, bool) {

@@ -253,7 +253,7 @@ func (s *Service) retain(ctx context.Context) error {
 	}
 	for kind, forget := range map[string]func(context.Context, int) (int64, error){
 		removedNonces: s.store.ForgetNonces, removedTokens: s.store.ForgetTokens, removedSessions: s.forgetSessions,
-		removedUploaded: s.store.ForgetUploaded,
+		removedUploaded: s.store.ForgetUploaded, removedEvents: s.forgetEvents,
 	} {
 		for n := int64(sweepBatch); n == sweepBatch && ctx.Err() == nil; {
 			if n, err = forget(ctx, sweepBatch); err != nil {

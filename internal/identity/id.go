@@ -71,6 +71,12 @@ func NewUserGroupID() string { return "g-" + random(digits+lower, 16) }
 // NewResourceGroupID returns an ID for a resource group.
 func NewResourceGroupID() string { return "rg-" + random(digits+lower, 15) }
 
+// NewWebhookID returns an ID for a webhook of the region with the given mark.
+func NewWebhookID(mark string) string { return "wh-" + mark + random(digits+lower, 20) }
+
+// NewEventID returns an ID for an event that webhooks are told of.
+func NewEventID() string { return "e-" + random(digits+lower, 26) }
+
 // RegionMark returns the two lower-case characters that stand for a region in IDs. They help people tell IDs apart and
 // need not be unique: those of cities are as published, others are the initials of the last two words of the region ID.
 func RegionMark(region string) string {

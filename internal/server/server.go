@@ -267,6 +267,7 @@ func (s *Server) openStore(ctx context.Context) (*identity.Sealer, error) {
 	}
 	if s.store, err = store.Open(ctx, store.Config{
 		URL: s.cfg.Database, Now: s.cfg.Control.Now, AuditKey: control.AuditKey(sealer),
+		Encode: api.EncodeNotice,
 	}, s.log); err != nil {
 		return nil, err
 	}

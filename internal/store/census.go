@@ -17,6 +17,8 @@ type Census struct {
 	Open         map[waybill.Status]int // open targets by status
 	Deliveries   int                    // with open targets
 	NextDeadline time.Time              // the earliest of all open targets; zero if none is open
+	Events       int                    // that enabled webhooks are to be sent
+	OldestEvent  time.Time              // when the earliest of them happened, or was last to be sent again; zero if there is none
 }
 
 // MachineCount is a number of registered machines that have the same in common.
@@ -56,6 +58,15 @@ func (s *Store) Census(ctx context.Context, since time.Time) (c Census, err erro
 	c.Deliveries, err = one(ctx, s.reads, scanOne[int], `SELECT COUNT(DISTINCT delivery) FROM targets WHERE finished = 0`)
 	if err != nil {
 		return c, fmt.Errorf("count open deliveries: %w", err)
+	}
+	type waiting struct{ count, until int64 }
+	events, err := one(ctx, s.reads, func(r *sql.Rows) (v waiting, err error) { return v, r.Scan(&v.count, &v.until) },
+		`SELECT COUNT(*), COALESCE(MIN(e.until), 0) FROM webhook_events e JOIN webhooks w ON w.id = e.webhook WHERE e.status = 'Waiting' AND w.enabled`)
+	if err != nil {
+		return c, fmt.Errorf("count events: %w", err)
+	}
+	if c.Events = int(events.count); c.Events > 0 {
+		c.OldestEvent = instant(events.until).Add(-AttemptsFor)
 	}
 	return c, nil
 }

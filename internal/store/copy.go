@@ -163,6 +163,9 @@ func (c *copier) run(ctx context.Context) ([]CopiedTable, error) {
 	if err := c.verifyAudit(ctx); err != nil {
 		return nil, err
 	}
+	if _, err := conn.ExecContext(ctx, `SELECT setval(pg_get_serial_sequence('webhook_events', 'seq'), MAX(seq)) FROM webhook_events`); err != nil {
+		return nil, err // events go on to be numbered after those that were copied
+	}
 	if _, err := conn.ExecContext(ctx, "ANALYZE"); err != nil {
 		return nil, err
 	}

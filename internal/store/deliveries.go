@@ -62,7 +62,10 @@ func (s *Store) AddDelivery(ctx context.Context, d *NewDelivery) error {
 		if err := t.putTargets(ctx, s.dialect, d); err != nil {
 			return fmt.Errorf("store targets: %w", err)
 		}
-		return t.addTags(ctx, s.dialect, d.Account, waybill.DeliveryResource, string(d.ID), d.Tags)
+		if err := t.addTags(ctx, s.dialect, d.Account, waybill.DeliveryResource, string(d.ID), d.Tags); err != nil {
+			return err
+		}
+		return s.tellCreated(ctx, t, d)
 	})
 }
 

@@ -53,17 +53,18 @@ func (s *Store) Retry(ctx context.Context, d *waybill.Delivery, next []Target) e
 		if len(next) == 0 {
 			return nil // but the request is recorded
 		}
-		found, err := all(ctx, t, scanTarget, targetColumns+` FROM (SELECT value->>0 AS delivery, value->>1 AS instance FROM `+s.dialect.rows+`) k
-			`+s.dialect.inOrder+` targets t ON t.delivery = k.delivery AND t.instance = k.instance`+period+s.dialect.lockRows("t.delivery, t.instance", "t"),
+		found, err := all(ctx, t, scanHeld, heldColumns+` FROM (SELECT value->>0 AS delivery, value->>1 AS instance FROM `+s.dialect.rows+`) k
+			`+s.dialect.inOrder+` targets t ON t.delivery = k.delivery AND t.instance = k.instance`+period+`
+			`+s.dialect.inOrder+` deliveries d ON d.id = t.delivery AND d.created = t.created`+s.dialect.lockRows("t.delivery, t.instance", "t"),
 			append([]any{jsonRows(keys)}, times...)...)
 		if err != nil {
 			return fmt.Errorf("read targets: %w", err)
 		}
-		was := make(map[waybill.InstanceID]Target, len(found))
+		was := make(map[waybill.InstanceID]heldTarget, len(found))
 		for _, v := range found {
 			was[v.Instance] = v
 		}
-		counts := &waybill.Counts{}
+		begun, counts := map[targetKey]heldTarget{}, &waybill.Counts{}
 		for _, v := range next {
 			old := was[v.Instance]
 			if old.Attempt+1 != v.Attempt {
@@ -74,15 +75,17 @@ func (s *Store) Retry(ctx context.Context, d *waybill.Delivery, next []Target) e
 			}
 			counts.Add(old.Status, -1)
 			counts.Add(v.Status, 1)
+			old.Target = v.Target
+			begun[targetKey{d.ID, v.Instance}] = old
 		}
 		if err := s.beginAttempts(ctx, t, made, d.ID, next); err != nil {
 			return err
 		}
-		if err := s.updateCounts(ctx, t, made, map[waybill.DeliveryID]*waybill.Counts{d.ID: counts}); err != nil {
-			return err
-		}
 		ends := millis(slices.MaxFunc(next, func(a, b Target) int { return a.Deadline.Compare(b.Deadline) }).Deadline)
-		return t.put(ctx, `UPDATE deliveries SET deadline = ? WHERE id = ? AND created = ? AND deadline < ?`, ends, d.ID, millis(d.Created), ends)
+		if err := t.put(ctx, `UPDATE deliveries SET deadline = ? WHERE id = ? AND created = ? AND deadline < ?`, ends, d.ID, millis(d.Created), ends); err != nil {
+			return fmt.Errorf("extend deadline: %w", err)
+		}
+		return s.tellOfChanges(ctx, t, made, begun, map[waybill.DeliveryID]*waybill.Counts{d.ID: counts})
 	})
 }
 
@@ -154,9 +157,8 @@ func (s *Store) pastAttempts(ctx context.Context, t *tx, changes []Change, targe
 		if err != nil {
 			return nil, fmt.Errorf("read a past attempt: %w", err)
 		}
-		terms := now.terms
-		terms.Deadline = v.Deadline
-		past[key] = heldTarget{v.Target, terms}
+		now.Target, now.terms.Deadline = v.Target, v.Deadline
+		past[key] = now
 	}
 	return past, nil
 }

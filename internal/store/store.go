@@ -46,6 +46,9 @@ type Config struct {
 	// KeepSchema refuses a database whose schema is older than this program's, instead of bringing it up to date: a
 	// server may be running on it.
 	KeepSchema bool
+	// Encode returns what webhooks are sent of a notice, as JSON. Nil: nobody is told of what is written, because nothing is
+	// that somebody could be told of.
+	Encode func(*waybill.Notice) []byte
 }
 
 // minAuditKey is the least length of Config.AuditKey in bytes.
@@ -61,6 +64,7 @@ type Store struct {
 	nonces  nonces
 	files   map[string]string // of a SQLite database, by what they are
 	log     *slog.Logger
+	encode  func(*waybill.Notice) []byte
 
 	partitions *partitions
 
@@ -119,7 +123,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Store{now: cfg.Now, log: log}
+	s := &Store{now: cfg.Now, log: log, encode: cfg.Encode}
 	var err error
 	switch scheme, rest, _ := strings.Cut(cfg.URL, ":"); scheme {
 	case "sqlite":

@@ -96,7 +96,7 @@ func openOn(t *testing.T, f *fixture) *fixture {
 
 func (f *fixture) reopen() {
 	f.t.Helper()
-	s, err := Open(f.t.Context(), Config{URL: f.url, Now: f.clock, AuditKey: auditKey}, slog.New(slog.DiscardHandler))
+	s, err := Open(f.t.Context(), Config{URL: f.url, Now: f.clock, AuditKey: auditKey, Encode: encodeNotice}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -54,15 +54,20 @@ func scanTarget(r *sql.Rows) (t Target, err error) {
 // heldTarget is a target with what its delivery holds it to.
 type heldTarget struct {
 	waybill.Target
-	terms waybill.Terms
+	terms    waybill.Terms
+	account  waybill.AccountID
+	region   string
+	listened bool // somebody is told of what happens to it
 }
+
+const heldColumns = targetColumns + `, d.digest, d.dry_run, d.account, d.region, ` + listened
 
 func scanHeld(r *sql.Rows) (h heldTarget, err error) {
 	var t Target
 	dest, done := targetFields(&t)
 	var digest []byte
 	var dry int
-	if err = r.Scan(append(dest, &digest, &dry)...); err != nil {
+	if err = r.Scan(append(dest, &digest, &dry, &h.account, &h.region, &h.listened)...); err != nil {
 		return h, err
 	}
 	done()
@@ -97,7 +102,7 @@ func (s *Store) Apply(ctx context.Context, changes []Change) (applied []bool, er
 			return fmt.Errorf("read deliveries: %w", err)
 		}
 		period, times := made.of("t")
-		list, err := all(ctx, t, scanHeld, targetColumns+`, d.digest, d.dry_run FROM (
+		list, err := all(ctx, t, scanHeld, heldColumns+` FROM (
 				SELECT DISTINCT value->>0 AS delivery, value->>1 AS instance FROM `+s.dialect.rows+`) k
 			`+s.dialect.inOrder+` targets t ON t.delivery = k.delivery AND t.instance = k.instance`+period+`
 			`+s.dialect.inOrder+` deliveries d ON d.id = t.delivery AND d.created = t.created`+s.dialect.lockRows("t.delivery, t.instance", "t"),
@@ -155,7 +160,7 @@ func (s *Store) Apply(ctx context.Context, changes []Change) (applied []bool, er
 		if err := s.updateTargets(ctx, t, made, changed); err != nil {
 			return err
 		}
-		return s.updateCounts(ctx, t, made, counts)
+		return s.tellOfChanges(ctx, t, made, changed, counts)
 	})
 	if err != nil {
 		return nil, err
@@ -190,10 +195,27 @@ func (s *Store) updateTargets(ctx context.Context, t *tx, made *within, changed 
 	return nil
 }
 
-// updateCounts adds differences to the counts of deliveries, and keeps their overall status in step.
-func (s *Store) updateCounts(ctx context.Context, t *tx, made *within, differences map[waybill.DeliveryID]*waybill.Counts) error {
+// tellOfChanges brings the counts of deliveries in step with targets that were changed, and writes what webhooks are told of it.
+func (s *Store) tellOfChanges(
+	ctx context.Context, t *tx, made *within, changed map[targetKey]heldTarget, differences map[waybill.DeliveryID]*waybill.Counts,
+) error {
+	ended, err := s.updateCounts(ctx, t, made, differences)
+	if err != nil {
+		return err
+	}
+	if err := s.tellChanged(ctx, t, changed); err != nil {
+		return err
+	}
+	return s.tellEnded(ctx, t, made, ended, changed)
+}
+
+// updateCounts adds differences to the counts of deliveries, and keeps their overall status in step. It returns those that have
+// ended by that, or have ended otherwise than it had seemed.
+func (s *Store) updateCounts(
+	ctx context.Context, t *tx, made *within, differences map[waybill.DeliveryID]*waybill.Counts,
+) (ended []waybill.DeliveryID, err error) {
 	if len(differences) == 0 {
-		return nil
+		return nil, nil
 	}
 	ids := make([]waybill.DeliveryID, 0, len(differences))
 	for id := range differences {
@@ -209,7 +231,7 @@ func (s *Store) updateCounts(ctx context.Context, t *tx, made *within, differenc
 	}, `SELECT id, pending, running, success, failed FROM deliveries WHERE id IN (SELECT value->>0 FROM `+s.dialect.rows+`)`+period+s.dialect.lockRows("id", "deliveries"),
 		append([]any{jsonRows(column(ids))}, times...)...)
 	if err != nil {
-		return fmt.Errorf("read counts: %w", err)
+		return nil, fmt.Errorf("read counts: %w", err)
 	}
 	rows := make([][6]any, len(list))
 	for i, v := range list {
@@ -218,6 +240,9 @@ func (s *Store) updateCounts(ctx context.Context, t *tx, made *within, differenc
 			Pending: v.c.Pending + d.Pending, Running: v.c.Running + d.Running,
 			Success: v.c.Success + d.Success, Failed: v.c.Failed + d.Failed,
 		}
+		if c.Pending+c.Running == 0 && *d != (waybill.Counts{}) {
+			ended = append(ended, v.id)
+		}
 		rows[i] = [6]any{v.id, c.Pending, c.Running, c.Success, c.Failed, c.Aggregate()}
 	}
 	err = t.put(ctx, `UPDATE deliveries SET pending = r.pending, running = r.running, success = r.success, failed = r.failed, status = r.status
@@ -225,9 +250,9 @@ func (s *Store) updateCounts(ctx context.Context, t *tx, made *within, differenc
 			CAST(value->>3 AS BIGINT) AS success, CAST(value->>4 AS BIGINT) AS failed, value->>5 AS status FROM `+s.dialect.rows+`) r
 		WHERE deliveries.id = r.id`+period, append([]any{jsonRows(rows)}, times...)...)
 	if err != nil {
-		return fmt.Errorf("update counts: %w", err)
+		return nil, fmt.Errorf("update counts: %w", err)
 	}
-	return nil
+	return ended, nil
 }
 
 // Overdue is an open target that is to end, with what tells why.
