@@ -48,6 +48,7 @@ var (
 	plainValues = map[string]string{
 		"RegionId": testenv.Region, "InstanceId": "mi-none", "TargetDir": "/srv", "PolicyDocument": everything,
 		"ContentDigest": waybill.FormatDigest([32]byte{}), "Size": "1", "SettingType": "AgentUpgradeConfig", "PolicyAction": "ecs:SendFile", "InstanceName": "till",
+		"Url": "https://192.0.66.1",
 	}
 	plainExtras = map[string]params{
 		"SendFile": {"InstanceId": list("mi-none"), "Content": "x"}, "PreviewSendFile": {"ResourceTag": oneTag("k", "v")},
@@ -56,6 +57,7 @@ var (
 		"CreatePolicyVersion": {"SetAsDefault": true},
 		"AttachPolicyToUser":  {"PolicyType": "Custom"}, "DetachPolicyFromUser": {"PolicyType": "Custom"},
 		"AttachPolicyToGroup": {"PolicyType": "Custom"}, "DetachPolicyFromGroup": {"PolicyType": "Custom"},
+		"ReplayWebhookEvents": {"EventId": list("e-none")},
 		"GetPolicy": {"PolicyType": "Custom"}, "ListEntitiesForPolicy": {"PolicyType": "Custom"},
 	}
 )
@@ -209,7 +211,7 @@ func (c *contract) faults(f *fleet) {
 func (c *contract) quotas() {
 	s := testenv.Start(c.t, func(cfg *server.Config) {
 		l := &cfg.Control
-		l.Users, l.UserGroups, l.Policies, l.Attachments, l.ResourceGroups = 1, 1, 1, 1, 1
+		l.Users, l.UserGroups, l.Policies, l.Attachments, l.ResourceGroups, l.Webhooks.PerRegion = 1, 1, 1, 1, 1, 1
 		l.AccessKeys, l.Activations.PerRegion, l.Instances, l.Limits.Targets = 1, 1, 1, 1
 		l.Uploads = 1
 	})
@@ -233,6 +235,8 @@ func (c *contract) quotas() {
 	k.refuse("CreateResourceGroup", "LimitExceeded.ResourceGroup", "", params{"Name": "depots"}, "")
 	k.must("CreateContentUpload", params{"ContentDigest": waybill.FormatDigest([32]byte{1}), "Size": 1})
 	k.refuse("CreateContentUpload", "LimitExceeded.ContentUpload", "", params{"ContentDigest": waybill.FormatDigest([32]byte{2}), "Size": 1}, "")
+	k.must("CreateWebhook", params{"Url": "https://192.0.66.1"})
+	k.refuse("CreateWebhook", "WebhookCount.ExceedLimit", "", params{"Url": "https://192.0.66.1"}, "the account has 1 webhooks in this region already; delete one first")
 	only := k.must("CreateActivation", nil).text("ActivationId")
 	k.refuse("CreateActivation", "ActivationCount.ExceedLimit", "", nil, "1")
 	k.must("DeleteActivation", params{"ActivationId": only})

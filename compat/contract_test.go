@@ -36,6 +36,7 @@ func TestContract(t *testing.T) {
 	c.deliveries(f)
 	c.summaries(f)
 	c.targets(f)
+	c.webhooks(f)
 	c.tags(f)
 	c.users(f)
 	c.keys(f)

@@ -61,8 +61,9 @@ It answers the file API of Alibaba Cloud ECS (SendFile, DescribeSendFileResults)
 	root.SetErr(e.err)
 	root.AddCommand(
 		newServerCmd(e), newDemoCmd(e), newSimCmd(e),
-		newSendCmd(e), newResultsCmd(e), newStopCmd(e), newRetryCmd(e), newFilesCmd(e), newInstancesCmd(e), newActivationsCmd(e), newTagsCmd(e), newGroupsCmd(e),
-		newUsersCmd(e), newUserGroupsCmd(e), newAccessKeysCmd(e), newPoliciesCmd(e), newWhoamiCmd(e),
+		newSendCmd(e), newResultsCmd(e), newStopCmd(e), newRetryCmd(e), newFilesCmd(e), newInstancesCmd(e), newActivationsCmd(e),
+		newTagsCmd(e), newGroupsCmd(e), newUsersCmd(e), newUserGroupsCmd(e), newAccessKeysCmd(e), newPoliciesCmd(e), newWhoamiCmd(e),
+		newWebhooksCmd(e),
 		newAuditCmd(e), newExplainCmd(e), newAccountsCmd(e), newNATSConfigCmd(e),
 		newBackupCmd(e), newRestoreCmd(e), newMigrateCmd(e), newCopyCmd(e),
 		newCompletionCmd(e), newVersionCmd(e),

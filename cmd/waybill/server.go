@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -34,6 +35,7 @@ import (
 type serverOptions struct {
 	server.Config
 	configFile string
+	networks   []string
 	otlp       string // base URL of a collector of traces
 	logLevel   string
 	logFormat  string
@@ -62,6 +64,13 @@ func newServerCmd(e env) *cobra.Command {
 	cmd.RunE = runE(e, func(ctx context.Context, _ []string) error {
 		if err := flagsFromFile(cmd.Flags(), o.configFile); err != nil {
 			return err
+		}
+		for _, n := range o.networks {
+			network, err := netip.ParsePrefix(n)
+			if err != nil {
+				return usagef("--webhook-network %q is no network such as 10.1.0.0/16", n)
+			}
+			o.Control.Webhooks.Networks = append(o.Control.Webhooks.Networks, network)
 		}
 		o.Settings = settingsOf(cmd.Flags())
 		o.agentListenGiven = cmd.Flags().Changed("agent-listen")
@@ -167,6 +176,9 @@ func (o *serverOptions) addFlags(f *pflag.FlagSet) {
 	f.IntVar(&c.Policies, "max-policies", c.Policies, "policies of an account's own")
 	f.IntVar(&c.Attachments, "max-attached-policies", c.Attachments, "policies attached to one user or group of users")
 	f.IntVar(&c.ResourceGroups, "max-resource-groups", c.ResourceGroups, "resource groups of an account")
+	f.IntVar(&c.Webhooks.PerRegion, "max-webhooks", c.Webhooks.PerRegion, "webhooks of an account in a region")
+	f.StringSliceVar(&o.networks, "webhook-network", nil, "`CIDR` of a network that webhooks may reach although it is not public, "+
+		"also by plain HTTP; may be repeated")
 	f.DurationVar(&c.RetainFor, "retain-for", c.RetainFor, "how long ended deliveries are kept")
 	f.IntVar(&c.RetainCount, "retain-count", c.RetainCount, "how many deliveries of an account in a region are kept")
 	f.DurationVar(&c.RetainAuditFor, "audit-retain-for", c.RetainAuditFor, "how long audit records are kept")
