@@ -48,7 +48,7 @@ var (
 	plainValues = map[string]string{
 		"RegionId": testenv.Region, "InstanceId": "mi-none", "TargetDir": "/srv", "PolicyDocument": everything,
 		"ContentDigest": waybill.FormatDigest([32]byte{}), "Size": "1", "SettingType": "AgentUpgradeConfig", "PolicyAction": "ecs:SendFile", "InstanceName": "till",
-		"Url": "https://192.0.66.1",
+		"Url": "https://hooks.example.com",
 	}
 	plainExtras = map[string]params{
 		"SendFile": {"InstanceId": list("mi-none"), "Content": "x"}, "PreviewSendFile": {"ResourceTag": oneTag("k", "v")},
@@ -58,7 +58,7 @@ var (
 		"AttachPolicyToUser":  {"PolicyType": "Custom"}, "DetachPolicyFromUser": {"PolicyType": "Custom"},
 		"AttachPolicyToGroup": {"PolicyType": "Custom"}, "DetachPolicyFromGroup": {"PolicyType": "Custom"},
 		"ReplayWebhookEvents": {"EventId": list("e-none")},
-		"GetPolicy": {"PolicyType": "Custom"}, "ListEntitiesForPolicy": {"PolicyType": "Custom"},
+		"GetPolicy":           {"PolicyType": "Custom"}, "ListEntitiesForPolicy": {"PolicyType": "Custom"},
 	}
 )
 
@@ -106,7 +106,7 @@ var wrong = []struct {
 	},
 	{code: "InvalidParameter.Comments.Length", name: "Comments", value: longText(129)},
 	{code: "InvalidParameter.PolicyDocument.Length", name: "PolicyDocument", value: longText(6145)},
-	{code: "InvalidParameter.Description.Length", name: "Description", value: longText(1025)},
+	{code: "InvalidParameter.Description.Length", name: "Description", value: longText(1025), others: []string{"ModifyWebhook"}},
 	{code: "InvalidParameter.Policy.Length", name: "Policy", value: longText(2049)},
 	{code: "MalformedPolicyDocument", name: "PolicyDocument", value: "{}", others: []string{"GetSessionToken"}},
 }
@@ -235,8 +235,8 @@ func (c *contract) quotas() {
 	k.refuse("CreateResourceGroup", "LimitExceeded.ResourceGroup", "", params{"Name": "depots"}, "")
 	k.must("CreateContentUpload", params{"ContentDigest": waybill.FormatDigest([32]byte{1}), "Size": 1})
 	k.refuse("CreateContentUpload", "LimitExceeded.ContentUpload", "", params{"ContentDigest": waybill.FormatDigest([32]byte{2}), "Size": 1}, "")
-	k.must("CreateWebhook", params{"Url": "https://192.0.66.1"})
-	k.refuse("CreateWebhook", "WebhookCount.ExceedLimit", "", params{"Url": "https://192.0.66.1"}, "the account has 1 webhooks in this region already; delete one first")
+	k.must("CreateWebhook", params{"Url": "https://hooks.example.com"})
+	k.refuse("CreateWebhook", "WebhookCount.ExceedLimit", "", params{"Url": "https://hooks.example.com"}, "the account has 1 webhooks in this region already; delete one first")
 	only := k.must("CreateActivation", nil).text("ActivationId")
 	k.refuse("CreateActivation", "ActivationCount.ExceedLimit", "", nil, "1")
 	k.must("DeleteActivation", params{"ActivationId": only})

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/openwaybill/waybill"
 	"github.com/openwaybill/waybill/internal/agent"
@@ -40,6 +42,8 @@ type fleet struct {
 func (c *contract) fleet() *fleet {
 	s := testenv.Start(c.t, func(cfg *server.Config) {
 		cfg.Control.UserGroups = 60
+		cfg.Control.Webhooks.Networks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		cfg.Control.Webhooks.Backoff = func(int) time.Duration { return time.Hour }
 		cfg.Settings = []api.Setting{{Name: "retain-for", Value: "336h0m0s"}}
 	})
 	f := &fleet{server: s, root: c.root(s)}

@@ -51,9 +51,10 @@ func (c *contract) webhooks(f *fleet) {
 	k.refuse("ReplayWebhookEvents", "InvalidParameter", "both ways", params{"WebhookId": id, "EventId": list("e-1"), "StartTime": "2020-01-01T00:00:00Z"}, "EventId")
 
 	k.ok("ModifyWebhook", "all parameters", params{
-		"WebhookId": id, "Url": "https://192.0.66.1/hook", "EventType": list(string(waybill.DeliveryEnded)), "Description": "moved", "Status": "Disabled",
-	}, want{"Webhook.Url": "https://192.0.66.1/hook", "Webhook.Status": "Disabled", "Webhook.Description": "moved", "Webhook.EventTypes.EventType.0": string(waybill.DeliveryEnded)})
-	k.refuse("ModifyWebhook", "InvalidWebhookUrl.Malformed", "", params{"WebhookId": id, "Url": "http://192.0.66.1"}, "plain HTTP would show events to whoever is on the way; use https://")
+		"WebhookId": id, "Url": "https://hooks.example.com/hook", "EventType": list(string(waybill.DeliveryEnded)), "Description": "moved", "Status": "Disabled",
+	}, want{"Webhook.Url": "https://hooks.example.com/hook", "Webhook.Status": "Disabled", "Webhook.Description": "moved", "Webhook.EventTypes.EventType.0": string(waybill.DeliveryEnded)})
+	k.refuse("ModifyWebhook", "InvalidWebhookUrl.Malformed", "", params{"WebhookId": id, "Url": "http://8.8.8.8"}, "plain HTTP would show events to whoever is on the way; use https://")
+	k.refuse("ModifyWebhook", "InvalidParameter.Description.Length", "", params{"WebhookId": id, "Description": longText(513)}, "")
 	k.refuse("ModifyWebhook", "InvalidParameter", "", params{"WebhookId": id, "Status": "Asleep"}, "Status")
 	k.refuse("ModifyWebhook", "InvalidParameter", "too many types", params{"WebhookId": id, "EventType": copies(11, "t-%d")}, "EventType")
 	for op, p := range map[string]params{
