@@ -35,6 +35,11 @@ const (
 	eventsBatch  = 64 // events whose outcomes are noted together, and are sent again should the server end before that
 )
 
+// maxHookPause bounds how long nothing is sent to a webhook after failures, unless the receiver asks for more. It is short, because
+// what failed may be an event that the receiver cannot digest, and because only one is sent after it. An event has longer pauses
+// of its own.
+const maxHookPause = time.Minute
+
 // events sends to webhooks what the store has of them. It does so on one server of a database at a time, that which does the
 // chores; should another take over while an event is under way, it may be sent twice.
 type events struct {
@@ -170,7 +175,7 @@ func (s *Service) attempt(ctx context.Context, h *store.Hook, secret string, due
 		v := store.Attempted{Sequence: due[i].Sequence, Attempts: due[i].Attempts, Sent: a.Received(), Answer: a.Text}
 		if !v.Sent {
 			v.Next = now.Add(max(s.events.backoff(due[i].Attempts+1), a.RetryAfter))
-			pause = max(pause, s.events.backoff(h.Failures+1), a.RetryAfter)
+			pause = max(pause, min(s.events.backoff(h.Failures+1), maxHookPause), a.RetryAfter)
 			if a.Gone() {
 				reason = "the receiver answered 410 Gone"
 			}

@@ -40,6 +40,7 @@ func furnished(t *testing.T) *fixture {
 	for i := range 7 {
 		f.enrol(string(machine(i)))
 	}
+	f.webhook("hook")
 	for i := range 20 {
 		id := f.delivery(fmt.Sprintf("f-%02d", i), i%7+1, func(d *NewDelivery) {
 			d.Tags = []waybill.Tag{{Key: "k", Value: "文"}}
