@@ -33,6 +33,7 @@ type Notice struct {
 	// Delivery is what an event of a delivery is about, as it is then; nil for one of a target.
 	Delivery *Delivery
 	Target   *Target // and the other way round
+	DryRun   bool    // it is a rehearsal, which changes nothing on a machine
 }
 
 // Subject returns what n is about: the ID of a delivery or, of a target, that and the ID of its instance.

@@ -37,6 +37,7 @@ type deliveryData struct {
 	FileGroup        string
 	FileMode         string
 	Overwrite        string
+	DryRun           bool
 	Timeout          int64
 	ResourceGroupId  string
 	VmCount          int32
@@ -56,6 +57,7 @@ type deliveryData struct {
 type targetData struct {
 	InvokeId waybill.DeliveryID
 	RegionId string
+	DryRun   bool
 	invokeInstance
 }
 
@@ -66,7 +68,7 @@ func EncodeNotice(n *waybill.Notice) []byte {
 		Subject: n.Subject(), Time: n.Time.UTC().Format(time.RFC3339Nano), DataContentType: "application/json",
 	}
 	if n.Target != nil {
-		e.Data = targetData{n.Target.Delivery, n.Region, invokeInstanceOf(*n.Target)}
+		e.Data = targetData{n.Target.Delivery, n.Region, n.DryRun, invokeInstanceOf(*n.Target)}
 	} else {
 		e.Data = deliveryDataOf(n.Delivery)
 	}
@@ -82,7 +84,7 @@ func deliveryDataOf(d *waybill.Delivery) deliveryData {
 		InvokeId: d.ID, RegionId: d.Region, Name: d.File.Name, Description: d.Description, TargetDir: d.File.TargetDir,
 		ContentType: d.ContentType, ContentSize: d.Size, ContentSha256: hex.EncodeToString(d.SHA256[:]),
 		FileOwner: d.File.Owner, FileGroup: d.File.Group, FileMode: d.File.Mode, Overwrite: strconv.FormatBool(d.File.Overwrite),
-		Timeout: int64(d.Timeout / time.Second), ResourceGroupId: d.ResourceGroup, VmCount: int32(d.TargetCount),
+		DryRun: d.DryRun, Timeout: int64(d.Timeout / time.Second), ResourceGroupId: d.ResourceGroup, VmCount: int32(d.TargetCount),
 		PendingCount: int32(d.Counts.Pending), RunningCount: int32(d.Counts.Running),
 		SuccessCount: int32(d.Counts.Success), FailedCount: int32(d.Counts.Failed),
 		CreationTime: stamp(d.Created), Deadline: stamp(d.Deadline), InvocationStatus: d.Status(),

@@ -74,7 +74,7 @@ func (s *Store) tellCreated(ctx context.Context, t *tx, d *NewDelivery) error {
 	for _, v := range d.Targets {
 		if v.Status.Final() {
 			v.Delivery, v.Created, v.Updated = d.ID, d.Created, d.Created
-			notices = append(notices, targetNotice(d.Account, d.Region, v))
+			notices = append(notices, targetNotice(d.Account, d.Region, v, d.DryRun))
 		}
 	}
 	if d.Counts.Pending+d.Counts.Running == 0 {
@@ -84,11 +84,11 @@ func (s *Store) tellCreated(ctx context.Context, t *tx, d *NewDelivery) error {
 }
 
 func deliveryNotice(kind waybill.EventType, d *waybill.Delivery, at time.Time) waybill.Notice {
-	return waybill.Notice{Type: kind, Time: at, Account: d.Account, Region: d.Region, Delivery: d}
+	return waybill.Notice{Type: kind, Time: at, Account: d.Account, Region: d.Region, Delivery: d, DryRun: d.DryRun}
 }
 
-func targetNotice(account waybill.AccountID, region string, v waybill.Target) waybill.Notice {
-	return waybill.Notice{Type: waybill.TargetChanged, Time: v.Updated, Account: account, Region: region, Target: &v}
+func targetNotice(account waybill.AccountID, region string, v waybill.Target, dry bool) waybill.Notice {
+	return waybill.Notice{Type: waybill.TargetChanged, Time: v.Updated, Account: account, Region: region, Target: &v, DryRun: dry}
 }
 
 // tellChanged writes what has become of targets. What happened to one of them since the transaction began is told once, as it is now.
@@ -101,7 +101,7 @@ func (s *Store) tellChanged(ctx context.Context, t *tx, changed map[targetKey]he
 		return cmp.Or(cmp.Compare(a.Delivery, b.Delivery), cmp.Compare(a.Instance, b.Instance))
 	}) {
 		if v.listened {
-			notices = append(notices, targetNotice(v.account, v.region, v.Target))
+			notices = append(notices, targetNotice(v.account, v.region, v.Target, v.terms.DryRun))
 		}
 	}
 	return s.putNotices(ctx, t, notices)

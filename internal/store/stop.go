@@ -26,16 +26,16 @@ func (s *Store) Stop(
 ) (list []Stopped, foreign []waybill.InstanceID, err error) {
 	type row struct {
 		Target
-		askable, listened bool
+		askable, dry, listened bool
 	}
 	made, err := s.deliveryPeriod(ctx, account, region, id)
 	if err != nil {
 		return nil, nil, err
 	}
 	period, times := made.of("t")
-	query, args := targetColumns+`, COALESCE(i.agent_kind, ''), COALESCE(i.capability, 0), `+listened+`
-		FROM targets t LEFT JOIN instances i ON i.id = t.instance JOIN (SELECT ? AS account, ? AS region) d ON 1 = 1
-		WHERE t.delivery = ?`+period, append([]any{account, region, id}, times...)
+	query, args := targetColumns+`, COALESCE(i.agent_kind, ''), COALESCE(i.capability, 0), d.dry_run <> 0, `+listened+`
+		FROM targets t LEFT JOIN instances i ON i.id = t.instance JOIN deliveries d ON d.id = t.delivery AND d.created = t.created
+		WHERE t.delivery = ?`+period, append([]any{id}, times...)
 	if len(only) > 0 {
 		query, args = query+` AND t.instance IN (SELECT value->>0 FROM `+s.dialect.rows+`)`, append(args, jsonRows(column(only)))
 	}
@@ -44,7 +44,7 @@ func (s *Store) Stop(
 			var kind waybill.AgentKind
 			var capability int
 			dest, done := targetFields(&v.Target)
-			if err = r.Scan(append(dest, &kind, &capability, &v.listened)...); err != nil {
+			if err = r.Scan(append(dest, &kind, &capability, &v.dry, &v.listened)...); err != nil {
 				return v, err
 			}
 			done()
@@ -77,7 +77,9 @@ func (s *Store) Stop(
 			case next.Status != v.Status:
 				counts.Add(v.Status, -1)
 				counts.Add(next.Status, 1)
-				ended[targetKey{id, v.Instance}] = heldTarget{Target: next, account: account, region: region, listened: v.listened}
+				ended[targetKey{id, v.Instance}] = heldTarget{
+					Target: next, terms: waybill.Terms{DryRun: v.dry}, account: account, region: region, listened: v.listened,
+				}
 			case !next.Stopped.Equal(v.Stopped):
 				asked = append(asked, Target{Target: next})
 			}

@@ -94,7 +94,7 @@ func testOutbox(t *testing.T, open opener) {
 
 	tags := []waybill.Tag{{Key: "k", Value: "v"}}
 	d := f.delivery("f-1", 2, func(d *NewDelivery) { d.Tags = tags })
-	f.apply(Change{d, "m0", waybill.Event{To: waybill.Running, Started: epoch, Reported: true}})
+	f.apply(Change{Delivery: d, Instance: "m0", Event: waybill.Event{To: waybill.Running, Started: epoch, Reported: true}})
 	f.apply(ended(d, "m1", waybill.CauseExists, epoch))
 	f.apply(ended(d, "m0", waybill.CauseExists, epoch))
 	f.apply(ended(d, "m0", waybill.CauseExists, epoch)) // changes nothing
@@ -186,7 +186,7 @@ func testSettle(t *testing.T, open opener) {
 	f := open(t)
 	f.webhook("w", func(h *Hook) { h.Types = []waybill.EventType{waybill.TargetChanged} })
 	d := f.delivery("f-1", 1)
-	f.apply(Change{d, "m0", waybill.Event{To: waybill.Running, Started: epoch, Reported: true}})
+	f.apply(Change{Delivery: d, Instance: "m0", Event: waybill.Event{To: waybill.Running, Started: epoch, Reported: true}})
 	f.apply(ended(d, "m0", waybill.CauseExists, epoch))
 	attempt := func(want int) DueEvent {
 		t.Helper()
