@@ -191,8 +191,8 @@ type DueEvent struct {
 	Body []byte
 }
 
-// DueEvents returns a webhook and up to limit of its events that are to be sent now, the earliest first and of each subject only
-// the earliest that waits. There are none if it is disabled or not to be tried yet; ErrNotFound if it is not there.
+// DueEvents returns a webhook and up to limit of its events that are to be sent now: of each subject only the earliest that waits, and
+// first what was tried the least, so that the receiver is not asked again and again with the one that it cannot digest. There are none if it is disabled or not to be tried yet; ErrNotFound if it is not there.
 func (s *Store) DueEvents(ctx context.Context, id string, limit int) (h Hook, due []DueEvent, err error) {
 	if h, err = one(ctx, s.brief, scanHook, webhookColumns+` WHERE w.id = ?`, id); err != nil {
 		return h, nil, err
@@ -209,7 +209,7 @@ func (s *Store) DueEvents(ctx context.Context, id string, limit int) (h Hook, du
 		return v, err
 	}, eventColumns+`, e.body FROM webhook_events e WHERE e.webhook = ? AND e.status = 'Waiting' AND e.next <= ? AND NOT EXISTS (
 			SELECT 1 FROM webhook_events b WHERE b.webhook = e.webhook AND b.subject = e.subject AND b.status = 'Waiting' AND b.seq < e.seq)
-		ORDER BY e.seq LIMIT ?`, id, millis(now), limit)
+		ORDER BY e.attempts, e.seq LIMIT ?`, id, millis(now), limit)
 	return h, due, err
 }
 

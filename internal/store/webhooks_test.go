@@ -295,6 +295,27 @@ func testSettle(t *testing.T, open opener) {
 	}
 }
 
+func TestDueEventsBeginWithTheLeastTried(t *testing.T) { onEach(t, testDueEventsBeginWithTheLeastTried) }
+
+func testDueEventsBeginWithTheLeastTried(t *testing.T, open opener) {
+	t.Parallel()
+	f := open(t)
+	f.webhook("w")
+	f.delivery("f-1", 1)
+	f.delivery("f-2", 1)
+	_, due, err := f.DueEvents(t.Context(), "w", 1)
+	if err != nil || len(due) != 1 || due[0].Subject != "f-1" {
+		t.Fatalf("%+v, %v", due, err)
+	}
+	refused := Attempted{Sequence: due[0].Sequence, Answer: "500", Next: f.clock()}
+	if _, err := f.Settle(t.Context(), "w", []Attempted{refused}, f.clock(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, due, err = f.DueEvents(t.Context(), "w", 1); err != nil || len(due) != 1 || due[0].Subject != "f-2" {
+		t.Errorf("%+v, %v", due, err)
+	}
+}
+
 func TestWebhookLimit(t *testing.T) { onEach(t, testWebhookLimit) }
 
 func testWebhookLimit(t *testing.T, open opener) {

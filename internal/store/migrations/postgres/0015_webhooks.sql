@@ -38,4 +38,5 @@ CREATE TABLE webhook_events (
 CREATE UNIQUE INDEX webhook_events_id ON webhook_events (webhook, id);
 CREATE INDEX webhook_events_listing ON webhook_events (webhook, seq);
 CREATE INDEX webhook_events_waiting ON webhook_events (webhook, subject, seq) WHERE status = 'Waiting';
+CREATE INDEX webhook_events_due ON webhook_events (webhook, attempts, seq) WHERE status = 'Waiting';
 CREATE INDEX webhook_events_time ON webhook_events (time);
