@@ -295,7 +295,9 @@ func testSettle(t *testing.T, open opener) {
 	}
 }
 
-func TestDueEventsBeginWithTheLeastTried(t *testing.T) { onEach(t, testDueEventsBeginWithTheLeastTried) }
+func TestDueEventsBeginWithTheLeastTried(t *testing.T) {
+	onEach(t, testDueEventsBeginWithTheLeastTried)
+}
 
 func testDueEventsBeginWithTheLeastTried(t *testing.T, open opener) {
 	t.Parallel()
