@@ -18,11 +18,12 @@ func (c *contract) webhooks(f *fleet) {
 	k.refuse("CreateWebhook", "IdempotentParameterMismatch", "", params{"Url": nobody, "ClientToken": "hook-1"}, "")
 	k.refuse("CreateWebhook", "InvalidParameter", "EventType", params{"Url": nobody, "EventType": list("io.waybill.none")}, "EventType")
 	k.refuse("CreateWebhook", "InvalidParameter", "too many of them", params{"Url": nobody, "EventType": copies(11, "t-%d")}, "EventType")
-	for how, u := range map[string]struct{ given, say string }{
-		"scheme": {"ftp://example.com", "it begins with neither https:// nor http://"}, "credentials": {"https://a:b@example.com", "it holds credentials; the receiver verifies the signature instead"},
-		"private": {"https://10.0.0.1", "10.0.0.1 is no public address; the operator of the server may allow its network with --webhook-network"},
+	for _, bad := range [][3]string{
+		{"scheme", "ftp://example.com", "it begins with neither https:// nor http://"},
+		{"credentials", "https://a:b@example.com", "it holds credentials; the receiver verifies the signature instead"},
+		{"private", "https://10.0.0.1", "10.0.0.1 is no public address; the operator of the server may allow its network with --webhook-network"},
 	} {
-		k.refuse("CreateWebhook", "InvalidWebhookUrl.Malformed", how, params{"Url": u.given}, u.say)
+		k.refuse("CreateWebhook", "InvalidWebhookUrl.Malformed", bad[0], params{"Url": bad[1]}, bad[2])
 	}
 
 	silent := params{"InstanceId": list(f.silent), "Name": "hook.conf", "TargetDir": "/srv/app", "Content": "x", "Timeout": 3600}
@@ -42,11 +43,15 @@ func (c *contract) webhooks(f *fleet) {
 	k.ok("ReplayWebhookEvents", "by ID", params{"WebhookId": id, "EventId": list(page.text("Events.Event.0.EventId"))}, want{"ReplayCount": 0}) // it waits
 	k.ok("ReplayWebhookEvents", "by time", params{"WebhookId": id, "StartTime": "2020-01-01T00:00:00Z", "EndTime": "2020-01-02T00:00:00Z"}, want{"ReplayCount": 0})
 	k.refuse("ReplayWebhookEvents", "MissingParameter", "", params{"WebhookId": id}, "EventId")
-	for arg, p := range map[string]params{
-		"EventId": {"WebhookId": id, "EventId": copies(101, "e-%d")}, "StartTime": {"WebhookId": id, "StartTime": "yesterday"},
-		"EndTime": {"WebhookId": id, "StartTime": "2020-01-01T00:00:00Z", "EndTime": "today"},
+	for _, bad := range []struct {
+		arg string
+		p   params
+	}{
+		{"EventId", params{"WebhookId": id, "EventId": copies(101, "e-%d")}},
+		{"StartTime", params{"WebhookId": id, "StartTime": "yesterday"}},
+		{"EndTime", params{"WebhookId": id, "StartTime": "2020-01-01T00:00:00Z", "EndTime": "today"}},
 	} {
-		k.refuse("ReplayWebhookEvents", "InvalidParameter", arg, p, arg)
+		k.refuse("ReplayWebhookEvents", "InvalidParameter", bad.arg, bad.p, bad.arg)
 	}
 	k.refuse("ReplayWebhookEvents", "InvalidParameter", "both ways", params{"WebhookId": id, "EventId": list("e-1"), "StartTime": "2020-01-01T00:00:00Z"}, "EventId")
 
@@ -57,10 +62,11 @@ func (c *contract) webhooks(f *fleet) {
 	k.refuse("ModifyWebhook", "InvalidParameter.Description.Length", "", params{"WebhookId": id, "Description": longText(513)}, "")
 	k.refuse("ModifyWebhook", "InvalidParameter", "", params{"WebhookId": id, "Status": "Asleep"}, "Status")
 	k.refuse("ModifyWebhook", "InvalidParameter", "too many types", params{"WebhookId": id, "EventType": copies(11, "t-%d")}, "EventType")
-	for op, p := range map[string]params{
-		"ModifyWebhook": {"WebhookId": "wh-none"}, "DeleteWebhook": {"WebhookId": "wh-none"}, "DescribeWebhookEvents": {"WebhookId": "wh-none"},
-		"ReplayWebhookEvents": {"WebhookId": "wh-none", "EventId": list("e-none")},
-	} {
+	for _, op := range []string{"ModifyWebhook", "DeleteWebhook", "DescribeWebhookEvents", "ReplayWebhookEvents"} {
+		p := params{"WebhookId": "wh-none"}
+		if op == "ReplayWebhookEvents" {
+			p["EventId"] = list("e-none")
+		}
 		k.refuse(op, "InvalidWebhookId.NotFound", "", p, "")
 	}
 	k.ok("DeleteWebhook", "all parameters", params{"WebhookId": id}, nil)
