@@ -20,7 +20,7 @@ func TestEncodeNotice(t *testing.T) {
 		Tags: []waybill.Tag{{Key: "k", Value: "v"}},
 	}
 	target := &waybill.Target{
-		Delivery: "f-1", Instance: "mi-1", Status: waybill.Failed, Cause: waybill.CauseExists, Detail: "detail", Created: at, Finished: at, Updated: at,
+		Delivery: "f-1", Instance: "mi-1", Attempt: 2, Status: waybill.Failed, Cause: waybill.CauseExists, Detail: "detail", Created: at, Finished: at, Updated: at,
 	}
 	const stamp = "2026-12-01T04:37:01Z"
 	for _, c := range []struct {
@@ -37,7 +37,7 @@ func TestEncodeNotice(t *testing.T) {
 		}},
 		{waybill.Notice{Target: target, DryRun: true}, "f-1/mi-1", map[string]any{
 			"InvokeId": "f-1", "RegionId": "cn-hangzhou", "DryRun": true, "InstanceId": "mi-1", "InvocationStatus": "Failed", "CreationTime": stamp, "StartTime": "",
-			"FinishTime": stamp, "UpdateTime": stamp, "ErrorCode": "FileAlreadyExists", "ErrorInfo": "File already exists", "Detail": "detail", "Change": "",
+			"FinishTime": stamp, "UpdateTime": stamp, "ErrorCode": "FileAlreadyExists", "ErrorInfo": "File already exists", "Detail": "detail", "Change": "", "Attempt": 2.,
 		}},
 	} {
 		c.n.ID, c.n.Type, c.n.Time, c.n.Account, c.n.Region = "e-1", waybill.TargetChanged, at, "1", "cn-hangzhou"

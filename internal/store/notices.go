@@ -73,7 +73,7 @@ func (s *Store) tellCreated(ctx context.Context, t *tx, d *NewDelivery) error {
 	notices := []waybill.Notice{deliveryNotice(waybill.DeliveryCreated, &accepted, d.Created)}
 	for _, v := range d.Targets {
 		if v.Status.Final() {
-			v.Delivery, v.Created, v.Updated = d.ID, d.Created, d.Created
+			v.Delivery, v.Attempt, v.Created, v.Updated = d.ID, 1, d.Created, d.Created
 			notices = append(notices, targetNotice(d.Account, d.Region, v, d.DryRun))
 		}
 	}

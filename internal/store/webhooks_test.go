@@ -139,6 +139,27 @@ func testOutbox(t *testing.T, open opener) {
 	if diff := gocmp.Diff(want, bySubject); diff != "" {
 		t.Error(diff)
 	}
+	// A retry is told of, and that the delivery has ended once more.
+	begun, err := f.Attempts(t.Context(), "a", region, d, "m0")
+	if err != nil || len(begun) != 1 {
+		t.Fatalf("%+v, %v", begun, err)
+	}
+	whole, _, err := f.Retriable(t.Context(), "a", region, d, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, _ := begun[0].Retry(f.clock())
+	if err := f.Retry(t.Context(), &whole, []Target{{Target: next, Deadline: f.clock().Add(time.Minute)}}); err != nil {
+		t.Fatal(err)
+	}
+	f.apply(Change{Delivery: d, Instance: "m0", Event: waybill.Event{
+		Attempt: 2, To: waybill.Failed, Cause: waybill.CauseExists, Finished: f.clock(), Reported: true,
+	}})
+	retried := f.send("all", received)
+	slices.SortStableFunc(retried, func(a, b told) int { return cmp.Compare(b.Subject, a.Subject) })
+	if diff := gocmp.Diff([]told{target(d, "m0", "Pending"), target(d, "m0", "Failed"), deliveries[1]}, retried); diff != "" {
+		t.Errorf("of a retry: %s", diff)
+	}
 	for _, id := range []string{"off", "elsewhere"} {
 		if list, err := f.WebhookEvents(t.Context(), "a", map[string]string{"off": region, "elsewhere": "cn-beijing"}[id], id, "", waybill.Page{Size: 9}); err != nil || len(list.Items) > 0 {
 			t.Errorf("%s: %v, %v", id, list.Items, err)
