@@ -2,13 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Compares Waybill with what else copies a file to many machines: parallel-scp, clush and ansible, all of them over
-# OpenSSH. docs/performance.md says how to read the result. Usage, after make build:
+# OpenSSH, and what each host fetches by itself, all at once: with curl from nginx over TLS, and with rsync from its daemon.
+# docs/performance.md says how to read the result. Usage, after make build:
 #
-#	bench/versus.sh [HOSTS [ROUNDS [TOOLS]]]        (100 hosts, 3 rounds, "parallel-scp clush ansible")
+#	bench/versus.sh [HOSTS [ROUNDS [TOOLS [BYTES]]]]        (100 hosts, 3 rounds, "parallel-scp clush ansible", 1024 bytes)
+#	bench/versus.sh 20 2 "curl rsync" 1073741824            1 GiB, which takes some minutes and twice 20 GiB of disk
 #
 # All hosts are this machine. For the tools they are names h001, h002, ... of one sshd that listens on a loopback port
 # and puts each session into the directory of its host; for Waybill, each is an agent with that directory as its root. A
-# turn is one new file of 1 KB to all hosts, and ends once it is on the disk: the tools do not sync what they copy, so a
+# turn is one new file to all hosts, and ends once it is on the disk: the tools do not sync what they copy, so a
 # sync of the file system is part of their turns. A turn after which a host has not got the file is an error. What is
 # printed is the median of the rounds after the first, in which each tool has its turns, and by how much Waybill is
 # faster: its hosts in a second, divided by the tool's.
@@ -19,9 +21,10 @@ set -eu
 hosts=${1:-100}
 rounds=${2:-3}
 tools=${3:-parallel-scp clush ansible}
+bytes=${4:-1024}
 programs=$(cd "$(dirname "$0")/.." && pwd)/bin
-case $hosts$rounds in
-*[!0-9]*) echo "usage: bench/versus.sh [HOSTS [ROUNDS [TOOLS]]]" >&2; exit 2 ;;
+case $hosts$rounds$bytes in
+*[!0-9]*) echo "usage: bench/versus.sh [HOSTS [ROUNDS [TOOLS [BYTES]]]]" >&2; exit 2 ;;
 esac
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/versus.XXXXXX") # short: it holds sockets
@@ -92,10 +95,10 @@ await() {
 
 names() { seq -f 'h%03g' "$hosts"; }
 
-# have PROGRAM PACKAGE: whether to use it; says what is missing.
+# have TOOL PACKAGE [PROGRAM]: whether to use it; says what is missing.
 have() {
 	case " $tools " in *" $1 "*) ;; *) return 1 ;; esac
-	command -v "$1" >/dev/null && return
+	PATH=$PATH:/usr/sbin command -v "${3:-$1}" >/dev/null && return
 	echo "versus: no $1 here, so it is left out; on Debian it is in the package $2" >&2
 	return 1
 }
@@ -184,6 +187,65 @@ start_sshd() {
 # ssh_answers PID: also true once there is nothing to wait for.
 ssh_answers() { ! kill -0 "$1" || ssh -F "$work/ssh_config" h001 true; }
 
+# --- What hosts fetch ------------------------------------------------------------------------------------------------
+
+# a_port COMMAND...: runs it, which serves at $port, until it is one that is free.
+a_port() {
+	for try in 1 2 3 4 5 6 7 8 9; do
+		port=$((20000 + ($$ + try * 1013) % 10000))
+		"$@" || fail "no configuration for $1"
+		pids="$pids $served"
+		sleep 0.5
+		if kill -0 "$served" 2>/dev/null; then return; fi
+	done
+	cat "$work/served.log" >&2
+	fail "$1 does not start"
+}
+
+serve_nginx() {
+	[ -f "$work/nginx.pem" ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=127.0.0.1 \
+		-addext subjectAltName=IP:127.0.0.1 -keyout "$work/nginx.key" -out "$work/nginx.pem" 2>/dev/null
+	cat >"$work/nginx.conf" <<-EOF
+		daemon off;
+		user $(id -un) $(id -gn);
+		pid $work/nginx.pid;
+		worker_processes auto;
+		events {}
+		http {
+			access_log off;
+			sendfile on;
+			client_body_temp_path $work/nginx.tmp;
+			server {
+				listen 127.0.0.1:$port ssl;
+				ssl_certificate $work/nginx.pem;
+				ssl_certificate_key $work/nginx.key;
+				root $work/public;
+			}
+		}
+	EOF
+	PATH=$PATH:/usr/sbin nginx -e "$work/served.log" -p "$work" -c "$work/nginx.conf" 2>>"$work/nginx.out" &
+	served=$! from_nginx=https://127.0.0.1:$port
+}
+
+serve_rsync() {
+	{
+		printf 'use chroot = no\n[public]\npath = %s\nread only = yes\n' "$work/public"
+		[ "$(id -u)" != 0 ] || printf 'uid = root\ngid = root\n'
+	} >"$work/rsyncd.conf"
+	rsync --daemon --no-detach --config="$work/rsyncd.conf" --address=127.0.0.1 --port="$port" >>"$work/served.log" 2>&1 &
+	served=$! from_rsync=rsync://127.0.0.1:$port/public
+}
+
+# each_fetches COMMAND...: every host runs it in its directory, at the same time.
+each_fetches() {
+	fetching=''
+	for h in $(names); do
+		(cd "$work/machines/$h/srv" && exec "$@") &
+		fetching="$fetching $!"
+	done
+	for pid in $fetching; do wait "$pid" || return 1; done
+}
+
 # --- Waybill ---------------------------------------------------------------------------------------------------------
 
 waybill() { "$programs/waybill" "$@" --credentials "$work/server/credentials.json"; }
@@ -191,7 +253,8 @@ waybill() { "$programs/waybill" "$@" --credentials "$work/server/credentials.jso
 start_waybill() {
 	"$programs/waybill" server --data-dir "$work/server" --listen 127.0.0.1:0 --agent-listen 127.0.0.1:0 \
 		--admin-listen '' --log-level error >"$work/server.out" 2>"$work/server.log" &
-	pids="$pids $!"
+	server=$!
+	pids="$pids $server"
 	await grep -q WAYBILL_ENDPOINT= "$work/server.out" || {
 		cat "$work/server.log" >&2
 		fail 'the server does not start'
@@ -201,7 +264,7 @@ start_waybill() {
 		cat "$work/activation.log" >&2
 		fail 'no activation'
 	}
-	id=$(field ActivationId) code=$(field ActivationCode)
+	id=$(field ActivationId) code=$(field ActivationCode) agents=''
 	for h in $(names); do
 		"$programs/waybill-agent" enroll --server "$endpoint" --ca "$work/server/ca.pem" --activation-id "$id" \
 			--activation-code "$code" --state-dir "$work/state/$h" >"$work/enroll.log" 2>&1 || {
@@ -210,6 +273,7 @@ start_waybill() {
 		}
 		"$programs/waybill-agent" run --state-dir "$work/state/$h" --root "$work/machines/$h" --log-level error \
 			2>>"$work/agents.log" &
+		agents="$agents $!"
 		pids="$pids $!"
 	done
 	await all_online || fail 'not all agents connect'
@@ -227,7 +291,8 @@ now() { date +%s%N; }
 take() {
 	name=$1
 	shift
-	head -c 768 /dev/urandom | base64 -w 0 >"$file" # 1,024 bytes that were not there before
+	head -c "$bytes" /dev/urandom >"$file" # that was not there before
+	sync -f "$work" # what the turn before has left to do is not this one's
 	begin=$(now)
 	"$@" >"$work/turn.log" 2>&1 </dev/null &
 	turn=$!
@@ -248,13 +313,24 @@ median() { sort -n "$1" | sed -n "$(($(wc -l <"$1") / 2 + 1))p"; }
 for p in waybill waybill-agent; do
 	[ -x "$programs/$p" ] || fail "no $programs/$p; run make build"
 done
-mkdir -p "$work/took/parallel-scp" "$work/took/clush" "$work/took/ansible/f$hosts" "$work/cp" "$work/state"
+mkdir -p "$work/took/parallel-scp" "$work/took/clush" "$work/took/ansible/f$hosts" "$work/cp" "$work/state" "$work/public"
 for h in $(names); do mkdir -p "$work/machines/$h/srv"; done
-file=$work/versus.conf
+file=$work/public/versus.conf
 names >"$work/hosts"
 
-scp_there='' clush_there='' ansible_there=''
-if [ -z "$sshd" ] || [ -z "$sftp" ] || ! command -v ssh >/dev/null; then
+scp_there='' clush_there='' ansible_there='' curl_there='' rsync_there=''
+if have curl nginx nginx; then
+	curl_there=yes
+	a_port serve_nginx
+fi
+if have rsync rsync; then
+	rsync_there=yes
+	a_port serve_rsync
+fi
+case " $tools " in *' parallel-scp '* | *' clush '* | *' ansible '*) over_ssh=yes ;; *) over_ssh='' ;; esac
+if [ -z "$over_ssh" ]; then
+	: # nothing to prepare
+elif [ -z "$sshd" ] || [ -z "$sftp" ] || ! command -v ssh >/dev/null; then
 	echo 'versus: no ssh, sshd or sftp-server here, so there is nothing to compare with;' \
 		'on Debian they are in openssh-client, openssh-server and openssh-sftp-server' >&2
 else
@@ -277,7 +353,7 @@ ansible_copy() { # NAME FLAGS...
 round=0 # to warm up
 while [ "$round" -le "$rounds" ]; do
 	take waybill "$programs/waybill" send "$file" --to /srv --all --overwrite --owner "$(id -u)" --group "$(id -g)" \
-		--wait --credentials "$work/server/credentials.json"
+		--timeout 1h --wait --credentials "$work/server/credentials.json"
 	if [ -n "$scp_there" ]; then
 		set -- -h "$work/hosts" -x "-F $work/ssh_config" "$file" srv/versus.conf
 		take parallel-scp/default parallel-scp "$@"
@@ -287,6 +363,12 @@ while [ "$round" -le "$rounds" ]; do
 		set -- -S --hostfile "$work/hosts" -o "-F $work/ssh_config" --copy "$file" --dest srv/versus.conf
 		take clush/default clush "$@"
 		take "clush/f$hosts" clush -f "$hosts" "$@"
+	fi
+	if [ -n "$curl_there" ]; then
+		take curl each_fetches curl -fsS --cacert "$work/nginx.pem" -o versus.conf "$from_nginx/versus.conf"
+	fi
+	if [ -n "$rsync_there" ]; then
+		take rsync each_fetches rsync --whole-file --ignore-times "$from_rsync/versus.conf" versus.conf
 	fi
 	if [ -n "$ansible_there" ]; then
 		end_masters
@@ -300,7 +382,7 @@ done
 
 ours=$(median "$work/took/waybill")
 for t in waybill parallel-scp/default "parallel-scp/p$hosts" clush/default "clush/f$hosts" \
-	ansible/default "ansible/f$hosts/first" "ansible/f$hosts/again"; do
+	curl rsync ansible/default "ansible/f$hosts/first" "ansible/f$hosts/again"; do
 	[ -f "$work/took/$t" ] || continue
 	awk -v name="versus/$t" -v ns="$(median "$work/took/$t")" -v ours="$ours" -v hosts="$hosts" 'BEGIN {
 		printf "%-34s %10.1f hosts/s\n", name, hosts / ns * 1e9
@@ -308,3 +390,9 @@ for t in waybill parallel-scp/default "parallel-scp/p$hosts" clush/default "clus
 		if (name != "versus/waybill") printf "%-34s %10.1f x\n", name "/ratio", ns / ours
 	}'
 done
+# peak PID...: the most memory that any of these processes had.
+peak() { for pid in "$@"; do sed -n 's/^VmHWM: *//p' "/proc/$pid/status"; done | sort -n | tail -n 1 | awk '{ print $1 / 1024 }'; }
+if [ -r "/proc/$server/status" ]; then
+	# shellcheck disable=SC2086 # it is a list
+	printf '%-34s %10.1f MB\n%-34s %10.1f MB\n' versus/waybill/server-peak "$(peak "$server")" versus/waybill/agent-peak "$(peak $agents)"
+fi
