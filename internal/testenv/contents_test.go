@@ -188,6 +188,7 @@ func TestLargeContentIsForItsMachine(t *testing.T) {
 	if status, code := ask(t, s, away, id); status != http.StatusNotFound || code != string(waybill.DeliveryNotOpen) {
 		t.Errorf("when it is over: %d %s", status, code)
 	}
+	away.Stop() // it would end with an error once it learns that it was deregistered
 	if _, err := s.Client.DeregisterManagedInstance(t.Context(), away.ID); err != nil {
 		t.Fatal(err)
 	}
